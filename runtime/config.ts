@@ -1,0 +1,250 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { join, resolve } from 'node:path';
+import { parse as parseYaml, YAMLParseError } from 'yaml';
+import { z } from 'zod';
+import { GrantscopeError } from './errors.ts';
+import { HASH_KEY_LENGTH_MIN } from './keyring.ts';
+import { LOG_LEVELS } from './log.ts';
+
+const megabytes = (n: number): number => n * 1024 * 1024;
+
+/** `host:port`; an IPv6 host in brackets. Port 0 takes a free one. */
+const Listen = z
+  .string()
+  .regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, 'must be host:port, for instance 127.0.0.1:4318')
+  .transform((text) => {
+    const at = text.lastIndexOf(':');
+    return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
+  })
+  .refine((l) => l.port <= 65_535, 'the port must be at most 65535');
+export type Listen = z.infer<typeof Listen>;
+
+const HttpUrl = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' });
+const Count = (fallback: number, min: number, max: number): z.ZodType<number> =>
+  z.coerce.number().int().min(min).max(max).default(fallback);
+
+const Environment = z.object({
+  GRANTSCOPE_DATA_DIR: z.string().min(1).default('./data'),
+  GRANTSCOPE_CONFIG: z.string().min(1).optional(),
+  GRANTSCOPE_HASH_KEY: z
+    .string()
+    .min(HASH_KEY_LENGTH_MIN, `must be at least ${HASH_KEY_LENGTH_MIN} characters of random text`)
+    .optional(),
+  GRANTSCOPE_COLLECTOR_LISTEN: Listen.prefault('127.0.0.1:4318'),
+  GRANTSCOPE_API_LISTEN: Listen.prefault('127.0.0.1:7400'),
+  GRANTSCOPE_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
+  /** Public address of the console, for links in alerts. */
+  GRANTSCOPE_PUBLIC_URL: HttpUrl.optional(),
+  GRANTSCOPE_TENANT: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/)
+    .default('default'),
+  CLICKHOUSE_URL: HttpUrl.optional(),
+  CLICKHOUSE_USER: z.string().optional(),
+  CLICKHOUSE_PASSWORD: z.string().optional(),
+  KAFKA_BROKERS: z.string().min(1).optional(),
+  ALERTMANAGER_URL: HttpUrl.optional(),
+  OTEL_EXPORTER_OTLP_ENDPOINT: HttpUrl.optional(),
+  /** Largest request body after decompression, bytes. */
+  GRANTSCOPE_BODY_BYTES_MAX: Count(megabytes(20), 1_024, megabytes(512)),
+  /** Spool on disk beyond which the collector answers 503. */
+  GRANTSCOPE_SPOOL_BYTES_MAX: Count(megabytes(1_024), megabytes(1), megabytes(1_048_576)),
+  /** Group commit: longest wait before an fsync, ms. */
+  GRANTSCOPE_COMMIT_INTERVAL_MS: Count(4, 0, 1_000),
+  /** A segment is handed to the store at this age, ms ... */
+  GRANTSCOPE_SEGMENT_AGE_MS_MAX: Count(1_000, 10, 60_000),
+  /** ... or at this number of rows. */
+  GRANTSCOPE_SEGMENT_ROWS_MAX: Count(100_000, 1, 1_000_000),
+  /** Pause between two detection cycles when nothing hints at new data, ms. */
+  GRANTSCOPE_DETECT_INTERVAL_MS: Count(1_000, 50, 600_000),
+  /** Pause between two recomputations of the SLO states, ms. */
+  GRANTSCOPE_SLO_INTERVAL_MS: Count(10_000, 100, 600_000),
+});
+
+/** RFC 7591 section 2 names where there is one. */
+const ClientEntry = z.strictObject({
+  client_id: z.string().min(1),
+  client_name: z.string().optional(),
+  redirect_uris: z.array(z.string()).optional(),
+  /** Scopes the client may be granted. */
+  scope: z.string().optional(),
+  grant_types: z.array(z.string()).optional(),
+  token_endpoint_auth_method: z.string().optional(),
+});
+export type ClientEntry = z.infer<typeof ClientEntry>;
+
+const YamlFile = z.strictObject({
+  /** Registered clients, where registration events do not reach Grantscope. */
+  clients: z.array(ClientEntry).default([]),
+  /** Parameters per detector id; each detector checks its own at start. */
+  detectors: z.record(z.string(), z.record(z.string(), z.unknown())).default({}),
+  /** Overrides per SLO id. */
+  slos: z
+    .record(
+      z.string(),
+      z.strictObject({
+        objective: z.number().gt(0).lt(1).optional(),
+        enabled: z.boolean().optional(),
+        shadow: z.boolean().optional(),
+      }),
+    )
+    .default({}),
+  redaction: z
+    .strictObject({
+      /** More keys whose values are dropped wherever they appear in free-form data. */
+      extra_keys: z.array(z.string().min(1)).default([]),
+      /** `keep` (detectors need addresses), `truncate` (/24, /48) or `hash`. */
+      client_ip: z.enum(['keep', 'truncate', 'hash']).default('keep'),
+    })
+    .prefault({}),
+  retention: z
+    .strictObject({
+      events_days: z.number().int().min(1).max(3_650).default(90),
+      traces_days: z.number().int().min(1).max(3_650).default(14),
+      findings_days: z.number().int().min(1).max(3_650).default(730),
+    })
+    .prefault({}),
+});
+export type YamlConfig = z.infer<typeof YamlFile>;
+
+export interface Config extends YamlConfig {
+  readonly dataDir: string;
+  readonly keyFile: string;
+  readonly hashKey: string | undefined;
+  readonly collectorListen: Listen;
+  readonly apiListen: Listen;
+  readonly publicUrl: string | undefined;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+  readonly tenant: string;
+  readonly clickhouse:
+    { url: string; username: string | undefined; password: string | undefined } | undefined;
+  readonly kafkaBrokers: readonly string[];
+  readonly alertmanagerUrl: string | undefined;
+  readonly otlpEndpoint: string | undefined;
+  readonly bodyBytesMax: number;
+  readonly spoolBytesMax: number;
+  readonly commitIntervalMs: number;
+  readonly segmentAgeMsMax: number;
+  readonly segmentRowsMax: number;
+  readonly detectIntervalMs: number;
+  readonly sloIntervalMs: number;
+}
+
+/**
+ * Reads and checks the whole configuration once. Throws `config_invalid` with every wrong key, its
+ * reason and what is allowed. Listening on an address that others can reach is refused: this version
+ * has no authentication on its servers.
+ */
+export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const env = check(Environment, withoutEmpty(environment), 'environment');
+  refuseUnknownKeys(environment);
+  for (const key of ['GRANTSCOPE_COLLECTOR_LISTEN', 'GRANTSCOPE_API_LISTEN'] as const) {
+    if (!isLoopback(env[key].host)) {
+      throw new GrantscopeError(
+        'config_invalid',
+        `environment: ${key}: ${env[key].host} can be reached by others, and this version has no authentication; allowed: 127.0.0.0/8, ::1, localhost (put a proxy that authenticates in front)`,
+        { stage: 'starting' },
+      );
+    }
+  }
+  const dataDir = resolve(env.GRANTSCOPE_DATA_DIR);
+  const yaml = readYaml(env.GRANTSCOPE_CONFIG);
+  return { ...yaml, ...fromEnvironment(env, dataDir) };
+}
+
+function fromEnvironment(
+  env: z.infer<typeof Environment>,
+  dataDir: string,
+): Omit<Config, keyof YamlConfig> {
+  return {
+    dataDir,
+    keyFile: join(dataDir, 'keys.json'),
+    hashKey: env.GRANTSCOPE_HASH_KEY,
+    collectorListen: env.GRANTSCOPE_COLLECTOR_LISTEN,
+    apiListen: env.GRANTSCOPE_API_LISTEN,
+    publicUrl: env.GRANTSCOPE_PUBLIC_URL,
+    logLevel: env.GRANTSCOPE_LOG_LEVEL,
+    tenant: env.GRANTSCOPE_TENANT,
+    clickhouse:
+      env.CLICKHOUSE_URL === undefined
+        ? undefined
+        : {
+            url: env.CLICKHOUSE_URL,
+            username: env.CLICKHOUSE_USER,
+            password: env.CLICKHOUSE_PASSWORD,
+          },
+    kafkaBrokers: env.KAFKA_BROKERS?.split(',').map((b) => b.trim()) ?? [],
+    alertmanagerUrl: env.ALERTMANAGER_URL,
+    otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT,
+    bodyBytesMax: env.GRANTSCOPE_BODY_BYTES_MAX,
+    spoolBytesMax: env.GRANTSCOPE_SPOOL_BYTES_MAX,
+    commitIntervalMs: env.GRANTSCOPE_COMMIT_INTERVAL_MS,
+    segmentAgeMsMax: env.GRANTSCOPE_SEGMENT_AGE_MS_MAX,
+    segmentRowsMax: env.GRANTSCOPE_SEGMENT_ROWS_MAX,
+    detectIntervalMs: env.GRANTSCOPE_DETECT_INTERVAL_MS,
+    sloIntervalMs: env.GRANTSCOPE_SLO_INTERVAL_MS,
+  };
+}
+
+function withoutEmpty(
+  environment: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(environment).filter(
+      (e): e is [string, string] => e[1] !== undefined && e[1] !== '',
+    ),
+  );
+}
+
+/** A misspelt GRANTSCOPE_ variable would otherwise be ignored in silence. */
+function refuseUnknownKeys(environment: Readonly<Record<string, string | undefined>>): void {
+  const known = new Set(Object.keys(Environment.shape));
+  const unknown = Object.keys(environment).filter(
+    (k) => k.startsWith('GRANTSCOPE_') && !known.has(k),
+  );
+  if (unknown.length > 0) {
+    const allowed = [...known].filter((k) => k.startsWith('GRANTSCOPE_')).join(', ');
+    throw new GrantscopeError(
+      'config_invalid',
+      `environment: unknown ${unknown.join(', ')}; allowed: ${allowed}`,
+      { stage: 'starting' },
+    );
+  }
+}
+
+function readYaml(path: string | undefined): YamlConfig {
+  const file = resolve(path ?? 'grantscope.yaml');
+  if (!existsSync(file)) {
+    if (path !== undefined)
+      throw new GrantscopeError('config_invalid', `GRANTSCOPE_CONFIG: no file at ${file}`, {
+        stage: 'starting',
+      });
+    return check(YamlFile, {}, file);
+  }
+  let raw: unknown;
+  try {
+    raw = parseYaml(readFileSync(file, 'utf8')) ?? {};
+  } catch (error) {
+    const where = error instanceof YAMLParseError ? error.message.split('\n')[0] : 'unreadable';
+    throw new GrantscopeError('config_invalid', `${file}: ${where ?? ''}`, { stage: 'starting' });
+  }
+  return check(YamlFile, raw, file);
+}
+
+function check<T extends z.ZodType>(schema: T, value: unknown, origin: string): z.infer<T> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(
+    (i) => `${i.path.join('.') || '(top level)'}: ${i.message}`,
+  );
+  throw new GrantscopeError('config_invalid', `${origin}: ${problems.join('; ')}`, {
+    stage: 'starting',
+  });
+}
+
+/** True for addresses that only this machine can reach. */
+export function isLoopback(host: string): boolean {
+  if (host === 'localhost' || host === '::1') return true;
+  return isIP(host) === 4 && host.startsWith('127.');
+}

@@ -1,0 +1,56 @@
+import type { Log } from './log.ts';
+
+/**
+ * A part of the process with a life. `stop` is safe before `start`, safe twice, and flushes: when it
+ * resolves, everything that was accepted is durable and no timer or socket of the part is left.
+ */
+export interface Component {
+  readonly name: string;
+  stop(): Promise<void>;
+}
+
+/** Stops components in reverse order of their registration, each within a deadline. */
+export class Lifecycle {
+  readonly #components: Component[] = [];
+  readonly #log: Log;
+  #stopping: Promise<void> | undefined;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  get isStopping(): boolean {
+    return this.#stopping !== undefined;
+  }
+
+  add(component: Component): void {
+    this.#components.push(component);
+  }
+
+  /** Safe to call twice: the second call awaits the first. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stopAll();
+    return this.#stopping;
+  }
+
+  async #stopAll(): Promise<void> {
+    for (const component of [...this.#components].reverse()) {
+      try {
+        await component.stop();
+      } catch (error) {
+        this.#log.error({ err: error, component: component.name }, 'component failed to stop');
+      }
+    }
+  }
+
+  /** First SIGTERM or SIGINT drains, a second one ends at once (exit code 130). */
+  handleSignals(onStopped: () => void): void {
+    const onSignal = (signal: string): void => {
+      if (this.isStopping) process.exit(130);
+      this.#log.info({ signal }, 'draining; a second signal ends at once');
+      void this.stop().then(onStopped);
+    };
+    process.on('SIGTERM', onSignal);
+    process.on('SIGINT', onSignal);
+  }
+}

@@ -1,0 +1,260 @@
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
+import { createClient, ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
+import { createChdbConnection } from 'chdb/connection';
+import { sql, identifier, param, Sql } from '../model/sql.ts';
+import { GrantscopeError, messageOf } from '../runtime/errors.ts';
+
+/** Where a segment's rows go: see `collector/spool`. */
+export interface NativeInsert {
+  /** `database.table`, from code. */
+  readonly table: string;
+  readonly columns: readonly string[];
+  /** A file of ClickHouse Native blocks. */
+  readonly file: string;
+  /** Makes the insert safe to repeat, in the table and in the views that depend on it. */
+  readonly deduplicationToken: string;
+}
+
+export interface StoreOptions {
+  /** Absent: the embedded engine in `dataDir`. */
+  readonly server?: { url: string; username: string | undefined; password: string | undefined };
+  readonly dataDir: string;
+}
+
+/**
+ * The only door to ClickHouse. `query` and `command` take `Sql` values, so that no string becomes SQL;
+ * `insertRows` is for small writes (findings, states), `insertNative` for segments.
+ */
+export interface Store {
+  readonly isEmbedded: boolean;
+  /** All rows; values as JSONEachRow gives them (64-bit integers and UUIDs as strings, Float as number). */
+  query<Row>(statement: Sql): Promise<Row[]>;
+  command(statement: Sql): Promise<void>;
+  /** Inserts objects whose keys are column names. Acknowledged when it resolves. */
+  insertRows(
+    table: string,
+    rows: readonly Readonly<Record<string, unknown>>[],
+    deduplicationToken?: string,
+  ): Promise<void>;
+  insertNative(insert: NativeInsert): Promise<void>;
+  ping(): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the store. Throws `data_dir_locked` where another process holds the data directory, and
+ * `store_unavailable` where a server does not answer.
+ */
+export function openStore(options: StoreOptions): Store {
+  if (options.server !== undefined) {
+    const { url, username, password } = options.server;
+    const client = createClient({
+      url,
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password }),
+      compression: { request: false, response: true },
+    });
+    return new ClickHouseStore(client, false, () => undefined);
+  }
+  mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
+  const release = lockDataDir(options.dataDir);
+  try {
+    const connection = createChdbConnection({ path: join(options.dataDir, 'clickhouse') });
+    // The two packages' copies of one interface differ under exactOptionalPropertyTypes; a test runs them together.
+    const config = { connection } as unknown as Parameters<typeof createClient>[0];
+    return new ClickHouseStore(createClient(config), true, release);
+  } catch (error) {
+    release();
+    throw new GrantscopeError(
+      'store_unavailable',
+      `the embedded ClickHouse did not open: ${messageOf(error)}`,
+      { stage: 'starting' },
+    );
+  }
+}
+
+/** Name of the file that says which process holds a data directory. */
+const LOCK_FILE = 'grantscope.lock';
+
+/**
+ * The process that holds a data directory, or undefined when none does (a lock whose process is gone is stale).
+ */
+export function holderOf(dataDir: string): number | undefined {
+  const file = join(dataDir, LOCK_FILE);
+  if (!existsSync(file)) return undefined;
+  const pid = Number.parseInt(readFileSync(file, 'utf8'), 10);
+  return Number.isInteger(pid) && pid !== process.pid && isAlive(pid) ? pid : undefined;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: it lives, but belongs to another user.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+  // A pid is soon used again on a busy machine: a stranger must not look like a holder.
+  try {
+    return /node|grantscope/i.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+  } catch {
+    return true;
+  }
+}
+
+function lockDataDir(dataDir: string): () => void {
+  const file = join(dataDir, LOCK_FILE);
+  const holder = holderOf(dataDir);
+  if (holder !== undefined) {
+    throw new GrantscopeError(
+      'data_dir_locked',
+      `${dataDir} is in use by the Grantscope process ${holder}: stop it, or set GRANTSCOPE_DATA_DIR to another folder`,
+      { stage: 'starting' },
+    );
+  }
+  rmSync(file, { force: true });
+  const handle = openSync(file, 'wx', 0o600);
+  writeSync(handle, `${process.pid}\n`);
+  closeSync(handle);
+  return () => rmSync(file, { force: true });
+}
+
+/**
+ * Settings of our own batches, written into the statement: through the client they would become a sticky
+ * SET on the embedded engine's one session, and later inserts would be taken for duplicates.
+ */
+const INSERT_SETTINGS = sql`async_insert = 0, insert_deduplicate = 1, deduplicate_blocks_in_dependent_materialized_views = 1, max_insert_threads = 1, max_partitions_per_insert_block = 0, min_insert_block_size_rows = 0, min_insert_block_size_bytes = 4294967296, max_block_size = 4194304`;
+
+class ClickHouseStore implements Store {
+  readonly isEmbedded: boolean;
+  readonly #client: ClickHouseClient;
+  readonly #release: () => void;
+  #closing: Promise<void> | undefined;
+
+  constructor(client: ClickHouseClient, isEmbedded: boolean, release: () => void) {
+    this.#client = client;
+    this.isEmbedded = isEmbedded;
+    this.#release = release;
+  }
+
+  async query<Row>(statement: Sql): Promise<Row[]> {
+    return this.#guard(async () => {
+      const result = await this.#client.query({ ...statement.toQuery(), format: 'JSONEachRow' });
+      return result.json<Row>();
+    });
+  }
+
+  async command(statement: Sql): Promise<void> {
+    await this.#guard(() => this.#client.command(statement.toQuery()));
+  }
+
+  async insertRows(
+    table: string,
+    rows: readonly Readonly<Record<string, unknown>>[],
+    deduplicationToken?: string,
+  ): Promise<void> {
+    if (rows.length === 0) return;
+    const names = identifierList(Object.keys(rows[0] ?? {}));
+    const lines = rows.map((r) => JSON.stringify(r, jsonBigInt)).join('\n');
+    const token =
+      deduplicationToken === undefined
+        ? sql``
+        : sql`, insert_deduplication_token = ${param.string(deduplicationToken)}`;
+    const head = sql`INSERT INTO ${identifier(table)} (${names}) SETTINGS ${INSERT_SETTINGS}${token}`;
+    // Settings stay in the statement (see INSERT_SETTINGS), so the client's own insert() is not used.
+    if (this.isEmbedded)
+      await this.command(
+        sql`${head} SELECT ${names} FROM format(JSONEachRow, ${param.string(lines)})`,
+      );
+    else await this.#send(sql`${head} FORMAT JSONEachRow`, Readable.from([lines]));
+  }
+
+  async insertNative(insert: NativeInsert): Promise<void> {
+    const columns = identifierList(insert.columns);
+    const head = sql`INSERT INTO ${identifier(insert.table)} (${columns}) SETTINGS ${INSERT_SETTINGS}, insert_deduplication_token = ${param.string(insert.deduplicationToken)}`;
+    if (this.isEmbedded) {
+      await this.command(
+        sql`${head} SELECT ${columns} FROM file(${param.string(insert.file)}, Native)`,
+      );
+      return;
+    }
+    await this.#send(sql`${head} FORMAT Native`, createReadStream(insert.file));
+  }
+
+  /** Posts a body to a server and waits until it has answered in full. */
+  async #send(statement: Sql, values: Readable): Promise<void> {
+    await this.#guard(async () => {
+      const { stream } = await this.#client.exec({ ...statement.toQuery(), values });
+      stream.resume();
+      await finished(stream);
+    });
+  }
+
+  async ping(): Promise<boolean> {
+    return (await this.#client.ping()).success;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#client.close().finally(this.#release);
+    return this.#closing;
+  }
+
+  async #guard<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw toStoreError(error);
+    }
+  }
+}
+
+function identifierList(names: readonly string[]): Sql {
+  return new Sql([names.map((n) => quoted(n)).join(', ')], []);
+}
+
+function quoted(name: string): string {
+  return `\`${identifier(name).texts[0] ?? ''}\``;
+}
+
+function jsonBigInt(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? value.toString() : value;
+}
+
+/** Server-side refusals are final unless the server says that it is busy; everything else may pass. */
+const PASSING_CODES = new Set([
+  'TOO_MANY_PARTS',
+  'MEMORY_LIMIT_EXCEEDED',
+  'TIMEOUT_EXCEEDED',
+  'TOO_MANY_SIMULTANEOUS_QUERIES',
+  'NOT_ENOUGH_SPACE',
+  'TABLE_IS_READ_ONLY',
+  'SOCKET_TIMEOUT',
+  'NETWORK_ERROR',
+]);
+
+function toStoreError(error: unknown): GrantscopeError {
+  if (error instanceof GrantscopeError) return error;
+  if (error instanceof ClickHouseError) {
+    const retriable = PASSING_CODES.has(error.type ?? '');
+    return new GrantscopeError(
+      'store_rejected',
+      `ClickHouse ${error.code} ${error.type ?? ''}: ${error.message.slice(0, 500)}`,
+      { retriable, stage: 'sending' },
+    );
+  }
+  return new GrantscopeError('store_unavailable', `ClickHouse: ${messageOf(error).slice(0, 500)}`, {
+    retriable: true,
+    stage: 'sending',
+  });
+}
