@@ -59,7 +59,7 @@ module.exports = {
     only(
       'instrumentation-imports-model-and-keyring',
       '^instrumentation/',
-      '^(instrumentation/|model/|runtime/keyring|runtime/errors)',
+      '^(instrumentation/|model/|runtime/keyring|runtime/errors|runtime/token_reference)',
     ),
     packageDoor(
       'clickhouse-client-door',
