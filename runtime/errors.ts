@@ -14,6 +14,7 @@ export const ERROR_CODES = [
   'spool_corrupt',
   'spool_write_failed',
   'body_too_large',
+  'body_timeout',
   'body_unreadable',
   'unsupported_media_type',
   'unsupported_encoding',
