@@ -140,6 +140,7 @@ class ClickHouseStore implements Store {
   readonly isEmbedded: boolean;
   readonly #client: ClickHouseClient;
   readonly #release: () => void;
+  readonly #columnTypes = new Map<string, ReadonlyMap<string, string>>();
   #closing: Promise<void> | undefined;
 
   constructor(client: ClickHouseClient, isEmbedded: boolean, release: () => void) {
@@ -173,11 +174,26 @@ class ClickHouseStore implements Store {
         : sql`, insert_deduplication_token = ${param.string(deduplicationToken)}`;
     const head = sql`INSERT INTO ${identifier(table)} (${names}) SETTINGS ${INSERT_SETTINGS}${token}`;
     // Settings stay in the statement (see INSERT_SETTINGS), so the client's own insert() is not used.
-    if (this.isEmbedded)
+    if (this.isEmbedded) {
+      // The structure is given, not inferred: inference takes a field that varies for a Nullable one, which a Map cannot be.
+      const structure = await this.#structureOf(table, Object.keys(rows[0] ?? {}));
       await this.command(
-        sql`${head} SELECT ${names} FROM format(JSONEachRow, ${param.string(lines)})`,
+        sql`${head} SELECT ${names} FROM format(JSONEachRow, ${param.string(structure)}, ${param.string(lines)})`,
       );
-    else await this.#send(sql`${head} FORMAT JSONEachRow`, Readable.from([lines]));
+    } else await this.#send(sql`${head} FORMAT JSONEachRow`, Readable.from([lines]));
+  }
+
+  /** `name type, ...` of some columns of a table, as the table functions take it. Read once per table. */
+  async #structureOf(table: string, names: readonly string[]): Promise<string> {
+    let types = this.#columnTypes.get(table);
+    if (types === undefined) {
+      const rows = await this.query<{ name: string; type: string }>(
+        sql`SELECT name, type FROM system.columns WHERE concat(database, '.', table) = ${param.string(table)}`,
+      );
+      types = new Map(rows.map((r) => [r.name, r.type]));
+      this.#columnTypes.set(table, types);
+    }
+    return names.map((n) => `${quoted(n)} ${types.get(n) ?? 'String'}`).join(', ');
   }
 
   async insertNative(insert: NativeInsert): Promise<void> {
