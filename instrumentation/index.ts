@@ -1,0 +1,22 @@
+/**
+ * What an authorization server, a gateway or a resource server installs to send redacted auth telemetry
+ * over OpenTelemetry. See docs/instrumentation.md.
+ */
+export {
+  EXPORT_INTERVAL_MS,
+  EXPORT_TIMEOUT_MS,
+  SPAN_BATCH_LENGTH_MAX,
+  SPAN_QUEUE_LENGTH_MAX,
+  startTelemetry,
+  type Telemetry,
+  type TelemetryOptions,
+} from './telemetry.ts';
+export type { ExportStatistics } from './counting_exporter.ts';
+export { AuthRecorder, contextOf, type OpenEvent, type RecordOptions } from './recorder.ts';
+export type {
+  RecordedAuthEvent,
+  RecordedId,
+  RecordedToken,
+  RecordedTokenName,
+} from './recorded_event.ts';
+export { RedactingSpanProcessor } from './redacting_span_processor.ts';
