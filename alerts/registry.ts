@@ -1,0 +1,109 @@
+import { z } from 'zod';
+import {
+  BURN_TIER_IDS,
+  BURN_TIERS,
+  burnRateMax,
+  type BurnTier,
+  type SloDefinition,
+} from '../model/define_slo.ts';
+import { EVENT_KINDS, OUTCOMES } from '../model/kinds.ts';
+import type { YamlConfig } from '../runtime/config.ts';
+import { GrantscopeError } from '../runtime/errors.ts';
+import { loadDefinitions } from '../runtime/registry.ts';
+
+const NAME = /^[a-z][a-z0-9_]{0,62}$/;
+/** Values that go into generated SQL as literals: no quote, no backslash, nothing to escape. */
+const Literal = z.string().regex(/^[A-Za-z0-9_.:/-]{0,200}$/);
+
+const Filter = z.strictObject({
+  kinds: z.array(z.enum(EVENT_KINDS)).min(1).optional(),
+  outcomes: z.array(z.enum(OUTCOMES)).min(1).optional(),
+  endpoints: z.array(Literal).min(1).optional(),
+  grantTypes: z.array(Literal).min(1).optional(),
+  oauthErrors: z.array(Literal).min(1).optional(),
+  httpStatus: z
+    .strictObject({
+      min: z.number().int().min(0).max(599),
+      max: z.number().int().min(0).max(599),
+    })
+    .refine((s) => s.min <= s.max, 'min must not be above max')
+    .optional(),
+});
+const Filters = z.array(Filter);
+
+const Definition = z.strictObject({
+  id: z.string().regex(NAME),
+  title: z.string().min(1).max(80),
+  description: z.string().min(20),
+  owner: z.string().min(1),
+  runbook: z.string().regex(NAME),
+  objective: z.number().gt(0).lt(1),
+  attempts: Filters.min(1),
+  good: Filters.min(1),
+  excluded: Filters,
+  bad: Filters.min(1),
+  tiers: z.array(z.enum(BURN_TIER_IDS)),
+  minBadEvents: z.number().int().min(1),
+  latenessSeconds: z.number().int().min(0).max(3_600),
+  shadow: z.boolean(),
+});
+
+/** Checks one definition; throws with the path of what is wrong. */
+export function checkSlo(candidate: unknown): SloDefinition {
+  const parsed = Definition.safeParse(candidate);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((i) => `${i.path.join('.')}: ${i.message}`);
+    throw new GrantscopeError('definition_invalid', problems.join('; '), { stage: 'starting' });
+  }
+  const slo = candidate as SloDefinition;
+  tiersOf(slo);
+  return slo;
+}
+
+/**
+ * The tiers of an SLO. Throws `definition_invalid` for a tier that can never fire: with every event bad the
+ * burn rate is 1 / (1 - objective), so a factor at or above that would be an alert that only looks like one.
+ */
+export function tiersOf(slo: SloDefinition): readonly BurnTier[] {
+  const highest = burnRateMax(slo.objective);
+  return BURN_TIERS.filter((t) => slo.tiers.includes(t.id)).map((tier) => {
+    if (tier.factor < highest) return tier;
+    const needed = 1 - 1 / tier.factor;
+    throw new GrantscopeError(
+      'definition_invalid',
+      `${slo.id}: tiers: ${tier.id} can never fire at an objective of ${slo.objective}: it needs a burn rate above ${tier.factor}, and a full outage reaches ${highest.toFixed(2)}; allowed: an objective above ${needed.toFixed(4)}, or no ${tier.id} tier`,
+      { stage: 'starting' },
+    );
+  });
+}
+
+/** All SLOs of `alerts/slos/`, sorted by id. */
+export function loadSlos(): Promise<readonly SloDefinition[]> {
+  return loadDefinitions(new URL('./slos/', import.meta.url), checkSlo);
+}
+
+/** The definitions with what `grantscope.yaml` changes; throws `config_invalid` for an unknown id. */
+export function applyOverrides(
+  slos: readonly SloDefinition[],
+  overrides: YamlConfig['slos'],
+): { readonly enabled: readonly SloDefinition[]; readonly disabled: readonly SloDefinition[] } {
+  const known = slos.map((s) => s.id);
+  const unknown = Object.keys(overrides).filter((id) => !known.includes(id));
+  if (unknown.length > 0) {
+    throw new GrantscopeError(
+      'config_invalid',
+      `slos: no SLO named ${unknown.join(', ')}; allowed: ${known.join(', ')}`,
+      { stage: 'starting' },
+    );
+  }
+  const changed = slos.map((slo) => {
+    const { objective, shadow } = overrides[slo.id] ?? {};
+    return checkSlo({
+      ...slo,
+      objective: objective ?? slo.objective,
+      shadow: shadow ?? slo.shadow,
+    });
+  });
+  const isOn = (slo: SloDefinition): boolean => overrides[slo.id]?.enabled ?? true;
+  return { enabled: changed.filter(isOn), disabled: changed.filter((s) => !isOn(s)) };
+}

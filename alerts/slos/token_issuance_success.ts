@@ -1,0 +1,62 @@
+import { defineSlo } from '../../model/define_slo.ts';
+
+/**
+ * What the client got wrong, by RFC 6749 section 5.2, RFC 8628 section 3.5, RFC 8707 section 2 and
+ * RFC 9449 sections 5 and 8: refusing these is the authorization server working as it should.
+ */
+const CLIENT_ERRORS = [
+  'access_denied',
+  'authorization_pending',
+  'expired_token',
+  'interaction_required',
+  'invalid_client',
+  'invalid_dpop_proof',
+  'invalid_grant',
+  'invalid_request',
+  'invalid_scope',
+  'invalid_target',
+  'login_required',
+  'slow_down',
+  'unauthorized_client',
+  'unsupported_grant_type',
+  'use_dpop_nonce',
+];
+
+export default defineSlo({
+  id: 'token_issuance_success',
+  title: 'Token issuance success',
+  description:
+    'Share of token requests that the authorization server answered with tokens, client errors left out. When it falls, people cannot sign in and services cannot call each other.',
+  owner: 'identity-platform',
+  runbook: 'token_issuance_success',
+  objective: 0.999,
+  attempts: [
+    { kinds: ['token_issued', 'token_refreshed', 'token_exchanged', 'token_request_failed'] },
+  ],
+  good: [{ kinds: ['token_issued', 'token_refreshed', 'token_exchanged'], outcomes: ['success'] }],
+  excluded: [
+    // A server error that names a client error is still a server error, hence the bounds on the status.
+    {
+      kinds: ['token_request_failed'],
+      oauthErrors: CLIENT_ERRORS,
+      httpStatus: { min: 0, max: 499 },
+    },
+    {
+      kinds: ['token_request_failed'],
+      oauthErrors: [''],
+      httpStatus: { min: 400, max: 499 },
+    },
+  ],
+  // A failure whose cause nobody names is bad: unknown is not healthy.
+  bad: [
+    { kinds: ['token_request_failed'] },
+    {
+      kinds: ['token_issued', 'token_refreshed', 'token_exchanged'],
+      outcomes: ['failure', 'denied'],
+    },
+  ],
+  tiers: ['fast', 'medium', 'slow', 'drift'],
+  minBadEvents: 10,
+  latenessSeconds: 15,
+  shadow: false,
+});
