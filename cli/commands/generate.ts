@@ -1,0 +1,52 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Command } from 'commander';
+import { generateAlertRules } from '../../alerts/generate.ts';
+import { generateDashboards } from '../../dashboards/generate.ts';
+import { packageRoot } from '../../runtime/paths.ts';
+import { defineCommand } from '../define_command.ts';
+import { generateReference } from '../reference.ts';
+
+export default defineCommand({
+  id: 'generate',
+  build: (cli) =>
+    new Command('generate')
+      .description('write dashboards, alert rules and reference docs from their definitions')
+      .option('--check', 'write nothing; exit 1 where a file differs from its definition')
+      .option('--json', 'print JSON')
+      .action(async (options: { check?: boolean; json?: boolean }) => {
+        const files = {
+          ...(await generateAlertRules()),
+          ...(await generateDashboards()),
+          ...(await generateReference()),
+        };
+        const changed = Object.keys(files)
+          .filter((path) => read(path) !== files[path])
+          .sort();
+        if (options.check !== true) for (const path of changed) write(path, files[path] ?? '');
+        const verb = options.check === true ? 'differs' : 'written';
+        const text =
+          changed.length === 0
+            ? `${Object.keys(files).length} files are up to date`
+            : changed.map((p) => `${verb}: ${p}`).join('\n');
+        cli.print(
+          { text, json: { changed, total: Object.keys(files).length } },
+          options.json === true,
+        );
+        if (options.check === true && changed.length > 0) process.exitCode = 1;
+      }),
+});
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(join(packageRoot, path), 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function write(path: string, content: string): void {
+  const file = join(packageRoot, path);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, content);
+}

@@ -1,0 +1,121 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { systemClock } from '../runtime/clock.ts';
+import { loadConfig } from '../runtime/config.ts';
+import type { Runtime } from '../runtime/context.ts';
+import { GrantscopeError } from '../runtime/errors.ts';
+import { openKeyRing } from '../runtime/keyring.ts';
+import { Lifecycle } from '../runtime/lifecycle.ts';
+import { createLog } from '../runtime/log.ts';
+import { Metrics } from '../runtime/metrics.ts';
+import { Operations } from '../runtime/operations.ts';
+import { Hints } from '../runtime/signals.ts';
+import { holderOf, type Store } from '../store/client.ts';
+import { registerDetectorOperations } from '../detectors/main.ts';
+import { registerAlertOperations } from '../alerts/main.ts';
+import type { CliContext } from './define_command.ts';
+import { openMigratedStore, SERVER_FILE } from './serve.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Builds the parts of one process from its environment. The one place that wires them together. */
+export function createRuntime(
+  environment: Environment,
+  options: { processMetrics: boolean },
+): Runtime {
+  const config = loadConfig(environment);
+  const log = createLog({ level: config.logLevel });
+  return {
+    config,
+    log,
+    metrics: new Metrics({ processMetrics: options.processMetrics }),
+    clock: systemClock,
+    lifecycle: new Lifecycle(log),
+    keyRing: openKeyRing({ hashKey: config.hashKey, keyFile: config.keyFile }),
+    hints: new Hints(),
+    operations: new Operations(),
+  };
+}
+
+export function createCliContext(environment: Environment): CliContext {
+  let runtime: Runtime | undefined;
+  const getRuntime = (): Runtime =>
+    (runtime ??= createRuntime(environment, { processMetrics: false }));
+  const withStore = async <T>(work: (store: Store, runtime: Runtime) => Promise<T>): Promise<T> => {
+    const own = getRuntime();
+    const store = await openMigratedStore(own.config);
+    try {
+      return await work(store, own);
+    } finally {
+      await store.close();
+    }
+  };
+  return {
+    print: ({ text, json }, asJson) => {
+      process.stdout.write(asJson ? `${JSON.stringify(json, null, 2)}\n` : `${text.trimEnd()}\n`);
+    },
+    progress: (label, done, total) => {
+      if (!process.stderr.isTTY) return;
+      const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
+      process.stderr.write(
+        `\r${label} ${done}/${total} (${percent} %)${done >= total ? '\n' : ''}`,
+      );
+    },
+    runtime: getRuntime,
+    withStore,
+    operation: async <T>(name: string, input: unknown): Promise<T> => {
+      const { config } = getRuntime();
+      const api =
+        config.clickhouse === undefined && holderOf(config.dataDir) !== undefined
+          ? apiOf(config.dataDir)
+          : undefined;
+      if (api !== undefined) return (await callApi(api, name, input)) as T;
+      return withStore(async (store, own) => {
+        await registerDetectorOperations(own, store);
+        await registerAlertOperations(own, store);
+        const operation = own.operations.get(name);
+        if (operation === undefined)
+          throw new GrantscopeError(
+            'not_found',
+            `no operation ${name}; known: ${own.operations.names.join(', ')}`,
+          );
+        return (await operation(input, () => undefined)) as T;
+      });
+    },
+  };
+}
+
+function apiOf(dataDir: string): string {
+  const parsed = z.object({ api: z.url() }).safeParse(readJson(join(dataDir, SERVER_FILE)));
+  if (!parsed.success) {
+    throw new GrantscopeError(
+      'data_dir_locked',
+      `${dataDir} is held by a process that serves no API; stop it, or start it with the api role`,
+    );
+  }
+  return parsed.data.api;
+}
+
+function readJson(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+async function callApi(api: string, name: string, input: unknown): Promise<unknown> {
+  const response = await fetch(`${api}/api/v1/operations/${encodeURIComponent(name)}`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(input),
+  });
+  const body: unknown = await response.json();
+  if (response.ok) return body;
+  const problem = z.object({ detail: z.string() }).safeParse(body);
+  throw new GrantscopeError(
+    'upstream_failed',
+    problem.success ? problem.data.detail : `the server answered ${response.status}`,
+  );
+}

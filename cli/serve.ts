@@ -1,0 +1,101 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { startAlerts } from '../alerts/main.ts';
+import { startApi } from '../api/main.ts';
+import { startCollector } from '../collector/main.ts';
+import { startDetectors } from '../detectors/main.ts';
+import type { Config } from '../runtime/config.ts';
+import type { Runtime } from '../runtime/context.ts';
+import { startTelemetry } from '../runtime/telemetry.ts';
+import { VERSION } from '../runtime/version.ts';
+import { openStore, type Store } from '../store/client.ts';
+import { migrate } from '../store/migrate.ts';
+import { applyRetention } from '../store/retention.ts';
+
+/** Parts of the product that can run apart where the store is a server. The collector includes the writer. */
+export const ROLES = ['collector', 'detectors', 'api'] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface Served {
+  readonly collectorUrl: string | undefined;
+  readonly apiUrl: string | undefined;
+  readonly runtime: Runtime;
+  readonly store: Store;
+  /** Makes everything acknowledged so far visible to queries. */
+  flush(): Promise<void>;
+  /** Drains and ends everything; safe to call twice. */
+  stop(): Promise<void>;
+}
+
+/** Name of the file in the data directory that tells other commands where the running server's API is. */
+export const SERVER_FILE = 'server.json';
+
+/** Opens the store as the configuration says and brings its schema up to date. */
+export async function openMigratedStore(config: Config): Promise<Store> {
+  const store = openStore({
+    dataDir: config.dataDir,
+    ...(config.clickhouse === undefined ? {} : { server: config.clickhouse }),
+  });
+  try {
+    await migrate(store);
+    await applyRetention(store, config.retention);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  return store;
+}
+
+/**
+ * Starts the given roles in this process. Components stop in reverse order: the API and the detectors first
+ * see the last of what the collector drained.
+ */
+export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<Served> {
+  const { config, lifecycle, log } = runtime;
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  lifecycle.add(startTelemetry(config.otlpEndpoint, VERSION));
+  const store = await openMigratedStore(config);
+  lifecycle.add({ name: 'store', stop: () => store.close() });
+  try {
+    let apiUrl: string | undefined;
+    if (roles.includes('detectors')) {
+      lifecycle.add(await startDetectors(runtime, store));
+      lifecycle.add(await startAlerts(runtime, store));
+    }
+    if (roles.includes('api')) {
+      const api = await startApi(runtime, store);
+      apiUrl = api.url;
+      lifecycle.add(api.component);
+      lifecycle.add(announce(config.dataDir, api.url));
+    }
+    const collector = roles.includes('collector')
+      ? await startCollector(runtime, store)
+      : undefined;
+    if (collector !== undefined) lifecycle.add(collector);
+    log.info({ collector: collector?.url, api: apiUrl, roles, version: VERSION }, 'ready');
+    return {
+      collectorUrl: collector?.url,
+      apiUrl,
+      runtime,
+      store,
+      flush: async () => collector?.flush(),
+      stop: () => lifecycle.stop(),
+    };
+  } catch (error) {
+    await lifecycle.stop();
+    throw error;
+  }
+}
+
+/** Writes where the API listens, for commands that run beside the server. */
+function announce(dataDir: string, apiUrl: string): { name: string; stop: () => Promise<void> } {
+  const file = join(dataDir, SERVER_FILE);
+  writeFileSync(file, `${JSON.stringify({ pid: process.pid, api: apiUrl })}\n`, { mode: 0o600 });
+  return {
+    name: 'announcement',
+    stop: () => {
+      rmSync(file, { force: true });
+      return Promise.resolve();
+    },
+  };
+}

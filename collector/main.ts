@@ -1,0 +1,176 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import type { Runtime } from '../runtime/context.ts';
+import { GrantscopeError, messageOf } from '../runtime/errors.ts';
+import type { Component } from '../runtime/lifecycle.ts';
+import type { Store } from '../store/client.ts';
+import { Pipeline } from './pipeline.ts';
+import { createScrubber } from './processors/scrub.ts';
+import { createEventsRoute } from './receivers/events_http.ts';
+import { createOtlpRoutes } from './receivers/otlp_http.ts';
+import { loadSources } from './registry.ts';
+import { Spool } from './spool/spool.ts';
+import { Writer } from './writer.ts';
+
+/** How long a stop waits for the store to take what is durable; the rest waits for the next start. */
+const DRAIN_MS_MAX = 20_000;
+/** Longest time for a request's headers, and for a whole request. */
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 60_000;
+
+export interface Collector extends Component {
+  /** For instance `http://127.0.0.1:4318`. */
+  readonly url: string;
+  /** Makes everything acknowledged so far visible in the store. */
+  flush(): Promise<void>;
+}
+
+/**
+ * Starts receivers, spool and writer. `stop` closes the receivers first, makes what was accepted durable,
+ * and hands it to the store as far as that answers.
+ */
+export async function startCollector(runtime: Runtime, store: Store): Promise<Collector> {
+  const { config, log, metrics, clock, hints } = runtime;
+  const folder = join(config.dataDir, 'spool');
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const spool = await Spool.open({
+    folder,
+    bytesMax: config.spoolBytesMax,
+    commitIntervalMs: config.commitIntervalMs,
+    segmentAgeMsMax: config.segmentAgeMsMax,
+    segmentRowsMax: config.segmentRowsMax,
+    clock,
+    log,
+    metrics,
+  });
+  const writer = new Writer({ store, spool, hints, log, metrics });
+  writer.start();
+  const handle = await createHandler(runtime, spool, () => writer.isHealthy);
+  const server = await listen(handle, config.collectorListen);
+  const { address, port, family } = server.address() as AddressInfo;
+  const host = family === 'IPv6' ? `[${address}]` : address;
+  return {
+    name: 'collector',
+    url: `http://${host}:${port}`,
+    flush: () => spool.flush(),
+    stop: async () => {
+      await close(server);
+      await spool.close();
+      await writer.drain(DRAIN_MS_MAX);
+    },
+  };
+}
+
+type Route = (request: IncomingMessage, response: ServerResponse) => Promise<boolean>;
+
+async function createHandler(
+  runtime: Runtime,
+  spool: Spool,
+  isWriterHealthy: () => boolean,
+): Promise<Route> {
+  const { config, log, metrics, clock, keyRing } = runtime;
+  const sources = await loadSources();
+  const scrubber = createScrubber({ extraKeys: config.redaction.extra_keys });
+  const pipeline = new Pipeline({
+    spool,
+    keyRing,
+    scrubber,
+    clock,
+    metrics,
+    tenant: config.tenant,
+    clientIp: config.redaction.client_ip,
+  });
+  const unreadable = metrics.counter(
+    'grantscope_records_unreadable_total',
+    'Pieces of a body that are no record.',
+    ['source', 'code'],
+  );
+  const events = createEventsRoute({
+    ingest: pipeline,
+    sources,
+    bodyBytesMax: config.bodyBytesMax,
+    onRejected: (source, code, count) => unreadable.inc({ source, code }, count),
+    onFailure: (error) => log.error({ err: error }, 'events request failed'),
+  });
+  const otlp = createOtlpRoutes({
+    ingest: pipeline,
+    sources,
+    clock,
+    metrics,
+    bodyBytesMax: config.bodyBytesMax,
+    scrubber,
+  });
+  const plain = createPlainRoutes(runtime, isWriterHealthy);
+  return async (request, response) =>
+    (await otlp(request, response)) ||
+    (await events(request, response)) ||
+    plain(request, response);
+}
+
+/** Health, metrics, and 404 for the rest. */
+function createPlainRoutes(runtime: Runtime, isWriterHealthy: () => boolean): Route {
+  return async (request, response) => {
+    const path = (request.url ?? '').split('?')[0];
+    if (path === '/metrics') {
+      response.writeHead(200, { 'Content-Type': runtime.metrics.registry.contentType });
+      response.end(await runtime.metrics.registry.metrics());
+    } else if (path === '/healthz') sendJson(response, 200, { status: 'ok' });
+    else if (path === '/readyz') {
+      const ready = isWriterHealthy() && !runtime.lifecycle.isStopping;
+      // Not ready still accepts: the spool takes what the store cannot yet.
+      sendJson(response, ready ? 200 : 503, {
+        status: ready
+          ? 'ready'
+          : 'the store does not answer; events are kept in the durable buffer',
+      });
+    } else {
+      sendJson(response, 404, {
+        code: 'not_found',
+        message:
+          'no such endpoint; known: POST /v1/traces, POST /v1/logs, POST /v1/events/{source}, GET /healthz, /readyz, /metrics',
+      });
+    }
+    return true;
+  };
+}
+
+function sendJson(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
+  response.end(JSON.stringify(body));
+}
+
+async function listen(handle: Route, address: { host: string; port: number }): Promise<Server> {
+  const server = createServer(
+    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    (request, response) => {
+      handle(request, response).catch(() => {
+        if (!response.headersSent)
+          sendJson(response, 500, { code: 'internal', message: 'internal error' });
+        else response.destroy();
+      });
+    },
+  );
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => {
+      reject(
+        new GrantscopeError(
+          'listen_failed',
+          `collector: cannot listen on ${address.host}:${address.port}: ${messageOf(error)}; set GRANTSCOPE_COLLECTOR_LISTEN to another address`,
+          { stage: 'starting' },
+        ),
+      );
+    });
+    server.listen(address.port, address.host, resolve);
+  });
+  return server;
+}
+
+/** Waits for requests in flight; idle keep-alive connections are closed at once. */
+async function close(server: Server): Promise<void> {
+  await new Promise<void>((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+  });
+}

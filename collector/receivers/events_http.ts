@@ -1,0 +1,136 @@
+import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { SourceDefinition } from '../../model/define_source.ts';
+import { GrantscopeError } from '../../runtime/errors.ts';
+import { ERRORS_MAX, type Ingest, type RecordError, type SourcedRecord } from '../ingest.ts';
+import { cutRecords } from './cut_records.ts';
+import { httpAnswerOf } from './http_status.ts';
+import { BODY_DEADLINE_MS, readBody } from './read_body.ts';
+
+export interface EventsHttpDeps {
+  readonly ingest: Ingest;
+  readonly sources: ReadonlyMap<string, SourceDefinition>;
+  readonly bodyBytesMax: number;
+  readonly onRejected: (source: string, code: string, count: number) => void;
+  readonly onFailure: (error: unknown) => void;
+}
+
+const PREFIX = '/v1/events/';
+/** Media types, without parameters. Log shippers often send none, or text/plain. */
+const MEDIA_TYPES = new Set([
+  '',
+  'application/json',
+  'application/x-ndjson',
+  'application/ndjson',
+  'application/jsonl',
+  'text/plain',
+  'application/octet-stream',
+]);
+
+/**
+ * `POST /v1/events/{source}`: records in the vendor's own form. Answers once the accepted ones are durable.
+ * Returns false when the path is not its own.
+ */
+export function createEventsRoute(
+  deps: EventsHttpDeps,
+): (request: IncomingMessage, response: ServerResponse) => Promise<boolean> {
+  return async (request, response) => {
+    const path = (request.url ?? '').split('?')[0] ?? '';
+    if (!path.startsWith(PREFIX)) return false;
+    try {
+      const result = await receive(deps, request, path.slice(PREFIX.length));
+      answer(response, 200, result);
+    } catch (error) {
+      const { status, message, retryAfterSeconds } = httpAnswerOf(error);
+      if (status >= 500) deps.onFailure(error);
+      if (retryAfterSeconds !== undefined)
+        response.setHeader('Retry-After', String(retryAfterSeconds));
+      if (status === 405) response.setHeader('Allow', 'POST');
+      const code = error instanceof GrantscopeError ? error.code : 'internal';
+      answer(response, status, { accepted: 0, rejected: 0, errors: [], code, message });
+    }
+    return true;
+  };
+}
+
+async function receive(
+  deps: EventsHttpDeps,
+  request: IncomingMessage,
+  sourceId: string,
+): Promise<unknown> {
+  if (request.method !== 'POST') {
+    throw new GrantscopeError(
+      'method_not_allowed',
+      `method ${request.method ?? ''} is not allowed; allowed: POST`,
+      { stage: 'receiving' },
+    );
+  }
+  const source = deps.sources.get(sourceId);
+  if (source === undefined) {
+    const known = [...deps.sources.keys()].join(', ');
+    throw new GrantscopeError('unknown_source', `no source of that name; known: ${known}`, {
+      stage: 'receiving',
+    });
+  }
+  checkMediaType(request.headers['content-type']);
+  const body = await readBody(request, {
+    bytesMax: deps.bodyBytesMax,
+    deadlineMs: BODY_DEADLINE_MS,
+  });
+  return ingestBody(deps, source, body);
+}
+
+async function ingestBody(
+  deps: EventsHttpDeps,
+  source: SourceDefinition,
+  body: Buffer,
+): Promise<unknown> {
+  const records: SourcedRecord[] = [];
+  /** Where each of `records` stands in the body. */
+  const positions: number[] = [];
+  const unreadable: RecordError[] = [];
+  cutRecords(body, source).forEach((cut, index) => {
+    if (cut.ok) {
+      records.push({ source, record: cut.record });
+      positions.push(index);
+    } else {
+      deps.onRejected(source.id, cut.code, 1);
+      unreadable.push({ index, code: cut.code, message: cut.message });
+    }
+  });
+  const contentHash = createHash('sha256')
+    .update(source.id)
+    .update('\0')
+    .update(body)
+    .digest('hex');
+  const result = await deps.ingest.ingest({
+    receiver: source.id,
+    records,
+    tables: [],
+    contentHash,
+  });
+  const errors = [
+    ...unreadable,
+    ...result.errors.map((e) => ({ ...e, index: positions[e.index] ?? e.index })),
+  ]
+    .sort((a, b) => a.index - b.index)
+    .slice(0, ERRORS_MAX);
+  return { accepted: result.accepted, rejected: result.rejected + unreadable.length, errors };
+}
+
+function checkMediaType(header: string | undefined): void {
+  const mediaType = (header ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
+  if (!MEDIA_TYPES.has(mediaType)) {
+    const allowed = [...MEDIA_TYPES].filter((t) => t !== '').join(', ');
+    throw new GrantscopeError(
+      'unsupported_media_type',
+      `Content-Type is not supported; allowed: ${allowed}`,
+      { stage: 'receiving' },
+    );
+  }
+}
+
+function answer(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
+  response.end(JSON.stringify(body));
+}

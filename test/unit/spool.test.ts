@@ -1,0 +1,263 @@
+import { appendFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { createHash } from 'node:crypto';
+import { Spool, type SpoolOptions } from '../../collector/spool/spool.ts';
+import { retireSegment, type SealedSegment } from '../../collector/spool/segment.ts';
+import { decodeFrames, encodeFrame } from '../../collector/spool/journal.ts';
+import type { TableSpec } from '../../model/table_spec.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { createLog } from '../../runtime/log.ts';
+import { Metrics } from '../../runtime/metrics.ts';
+import { temporaryFolder } from '../harness.ts';
+
+// The durable buffer on a real file system: what was acknowledged is found again by the next start.
+
+const spec: TableSpec<unknown> = {
+  table: 'grantscope.auth_events',
+  columns: [{ name: 'client_id', type: 'LowCardinality(String)', get: (v) => v }],
+};
+const rows = (...values: string[]) => [{ spec, rows: values }];
+const hash = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+const cleanups: (() => void | Promise<void>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+function options(folder: string, overrides: Partial<SpoolOptions> = {}): SpoolOptions {
+  return {
+    folder,
+    bytesMax: 10_000_000,
+    commitIntervalMs: 1,
+    segmentAgeMsMax: 60_000,
+    segmentRowsMax: 1_000_000,
+    clock: systemClock,
+    log: createLog({ level: 'silent' }),
+    metrics: new Metrics({ processMetrics: false }),
+    ...overrides,
+  };
+}
+
+function newFolder(): string {
+  const folder = temporaryFolder();
+  cleanups.push(folder.remove);
+  return folder.path;
+}
+
+async function openSpool(folder: string, overrides: Partial<SpoolOptions> = {}): Promise<Spool> {
+  const spool = await Spool.open(options(folder, overrides));
+  cleanups.push(() => spool.close());
+  return spool;
+}
+
+/** Values of the one column, read from the blocks by a reader of its own. */
+function valuesIn(segment: SealedSegment): string[] {
+  return segment.tables.flatMap(({ file }) => readBlocks(readFileSync(file)));
+}
+
+function readBlocks(bytes: Buffer): string[] {
+  const values: string[] = [];
+  let at = 0;
+  const varUint = (): number => {
+    let result = 0;
+    for (let shift = 1; ; shift *= 128) {
+      const byte = bytes[at++]!;
+      result += (byte & 127) * shift;
+      if (byte < 128) return result;
+    }
+  };
+  const string = (): string => {
+    const length = varUint();
+    at += length;
+    return bytes.toString('utf8', at - length, at);
+  };
+  const u64 = (): number => Number(bytes.readBigUInt64LE((at += 8) - 8));
+  while (at < bytes.length) {
+    expect(varUint()).toBe(1);
+    const count = varUint();
+    expect([string(), string(), u64(), u64()]).toEqual([
+      'client_id',
+      'LowCardinality(String)',
+      1,
+      0x600,
+    ]);
+    const keys = Array.from({ length: u64() }, string);
+    expect(u64()).toBe(count);
+    for (let i = 0; i < count; i += 1) values.push(keys[bytes[at++]!]!);
+  }
+  return values;
+}
+
+describe('Spool', () => {
+  it('acknowledges after the commit, gathers requests into one segment and hands it out sealed', async () => {
+    const spool = await openSpool(newFolder());
+    await Promise.all([
+      spool.append(rows('a'), hash('1')),
+      spool.append(rows('b', 'c'), hash('2')),
+    ]);
+    await spool.flush();
+    const segment = (await spool.next())!;
+    expect(valuesIn(segment)).toEqual(['a', 'b', 'c']);
+    expect(segment.tables.map((t) => [t.table, t.rows])).toEqual([['grantscope.auth_events', 3]]);
+    expect(segment.requests).toEqual([hash('1').slice(0, 32), hash('2').slice(0, 32)]);
+  });
+
+  it('seals by age and by rows', async () => {
+    const byAge = await openSpool(newFolder(), { segmentAgeMsMax: 10 });
+    await byAge.append(rows('a'), hash('1'));
+    expect(valuesIn((await byAge.next())!)).toEqual(['a']);
+    const byRows = await openSpool(newFolder(), { segmentRowsMax: 2 });
+    await byRows.append(rows('a', 'b'), hash('1'));
+    expect(valuesIn((await byRows.next())!)).toEqual(['a', 'b']);
+  });
+
+  it('finds everything acknowledged again after the process was gone, and cuts off what was not', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a', 'b'), hash('1'));
+    await first.append(rows('c'), hash('2'));
+    // The process dies here: no flush, no close. A write that never finished leaves half a block and half a frame.
+    const data = readdirSync(folder).find((f) => f.endsWith('.native'))!;
+    const journal = readdirSync(folder).find((f) => f.endsWith('.journal'))!;
+    appendFileSync(join(folder, data), Buffer.from([1, 3, 9, 99, 108]));
+    appendFileSync(join(folder, journal), Buffer.from('GSJ1 torn'));
+    const second = await openSpool(folder);
+    expect(valuesIn((await second.next())!)).toEqual(['a', 'b', 'c']);
+    expect(await second.isRepeated(hash('2'))).toBe(true);
+    expect(await second.isRepeated(hash('3'))).toBe(false);
+  });
+
+  it('puts a damaged block aside, counts it, and goes on with the rest', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    for (const [i, value] of ['a', 'b', 'c'].entries())
+      await first.append(rows(value), hash(String(i)));
+    const data = join(
+      folder,
+      readdirSync(folder).find((f) => f.endsWith('.native'))!,
+    );
+    const bytes = readFileSync(data);
+    const middle = Math.floor(bytes.length / 2);
+    bytes[middle] = bytes[middle]! ^ 0xff;
+    writeFileSync(data, bytes);
+    const metrics = new Metrics({ processMetrics: false });
+    const second = await openSpool(folder, { metrics });
+    expect(valuesIn((await second.next())!)).toEqual(['a', 'c']);
+    expect(
+      await metrics.registry.getSingleMetricAsString('grantscope_spool_damaged_rows_total'),
+    ).toMatch(/_total 1$/);
+    expect(readdirSync(join(folder, 'quarantine'))).toHaveLength(1);
+  });
+
+  it('forgets a stored segment but still recognises its requests after a restart', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a'), hash('1'));
+    await first.flush();
+    const segment = (await first.next())!;
+    await retireSegment(segment);
+    await first.retired(segment);
+    expect(first.bytes).toBe(0);
+    expect(readdirSync(folder).filter((f) => f.endsWith('.native'))).toEqual([]);
+    const second = await openSpool(folder);
+    expect(second.sealedSegments).toBe(0);
+    expect(await second.isRepeated(hash('1'))).toBe(true);
+  });
+
+  it('removes data that a crash left between storing and forgetting', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a'), hash('1'));
+    await first.flush();
+    const segment = (await first.next())!;
+    const file = segment.tables[0]!.file;
+    const bytes = readFileSync(file);
+    await retireSegment(segment);
+    writeFileSync(file, bytes);
+    const second = await openSpool(folder);
+    expect(second.sealedSegments).toBe(0);
+    expect(readdirSync(folder).filter((f) => f.endsWith('.native'))).toEqual([]);
+  });
+
+  it('refuses with spool_full at the byte limit, takes again once the store has caught up, and loses nothing', async () => {
+    const spool = await openSpool(newFolder(), { bytesMax: 1 });
+    await spool.append(rows('a'), hash('1'));
+    await expect(spool.append(rows('b'), hash('2'))).rejects.toMatchObject({
+      code: 'spool_full',
+      retriable: true,
+    });
+    expect(await spool.isRepeated(hash('2'))).toBe(false);
+    await spool.flush();
+    const segment = (await spool.next())!;
+    expect(valuesIn(segment)).toEqual(['a']);
+    await retireSegment(segment);
+    await spool.retired(segment);
+    await spool.append(rows('b'), hash('2'));
+    expect(await spool.isRepeated(hash('2'))).toBe(true);
+  });
+
+  it('answers a request that the disk refused with a retriable error and takes the resend', async () => {
+    const folder = newFolder();
+    let calls = 0;
+    const failing = {
+      ...systemClock,
+      nowMs: () => {
+        calls += 1;
+        if (calls === 1) throw new Error('ENOSPC stand-in');
+        return Date.now();
+      },
+    };
+    const spool = await openSpool(folder, { clock: failing });
+    await expect(spool.append(rows('a'), hash('1'))).rejects.toMatchObject({
+      code: 'spool_write_failed',
+      retriable: true,
+    });
+    expect(await spool.isRepeated(hash('1'))).toBe(false);
+    await spool.append(rows('a'), hash('1'));
+    await spool.flush();
+    expect(valuesIn((await spool.next())!)).toEqual(['a']);
+  });
+
+  it('refuses after close, and close hands out what is left and then ends', async () => {
+    const spool = await openSpool(newFolder());
+    await spool.append(rows('a'), hash('1'));
+    await spool.close();
+    await expect(spool.append(rows('b'), hash('2'))).rejects.toMatchObject({
+      code: 'shutting_down',
+    });
+    const segment = (await spool.next())!;
+    expect(valuesIn(segment)).toEqual(['a']);
+    await spool.retired(segment);
+    expect(await spool.next()).toBeUndefined();
+  });
+});
+
+describe('journal', () => {
+  const frame = {
+    extents: [{ table: 2, offset: 5_000_000_000, length: 7, crc: 0xffff_ffff, rows: 3 }],
+    requests: ['00'.repeat(15) + 'ff'],
+  };
+
+  it('reads back what it wrote', () => {
+    expect(
+      decodeFrames(Buffer.concat([encodeFrame(frame), encodeFrame({ extents: [], requests: [] })])),
+    ).toEqual({
+      frames: [frame, { extents: [], requests: [] }],
+      complete: true,
+    });
+  });
+
+  it('stops at the first torn or changed byte, wherever it is, and never throws', () => {
+    const one = encodeFrame(frame);
+    const two = Buffer.concat([one, one]);
+    for (let cut = 0; cut < two.length; cut += 1) {
+      expect(decodeFrames(two.subarray(0, cut)).frames).toHaveLength(cut < one.length ? 0 : 1);
+    }
+    for (let at = 0; at < one.length; at += 1) {
+      const changed = Buffer.from(two);
+      changed[at] = changed[at]! ^ 0x55;
+      expect(decodeFrames(changed)).toEqual({ frames: [], complete: false });
+    }
+  });
+});
