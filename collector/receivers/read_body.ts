@@ -45,7 +45,7 @@ export async function readBody(request: IncomingMessage, limits: BodyLimits): Pr
     refuseDeclaredLength(request.headers['content-length'], limits.bytesMax);
     raw = await readRaw(request, limits);
   } catch (error) {
-    discardRest(request);
+    discardBody(request);
     throw error;
   }
   if (coding === 'identity' || raw.length === 0) return raw;
@@ -111,9 +111,15 @@ function readRaw(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> 
   });
 }
 
-/** See `DISCARD_BYTES_MAX`. */
-function discardRest(request: IncomingMessage): void {
-  if (request.destroyed || request.readableEnded) return;
+const discarding = new WeakSet<IncomingMessage>();
+
+/**
+ * Reads the rest of a body that nobody wants and throws it away, within `DISCARD_BYTES_MAX` and
+ * `DISCARD_MS_MAX`. For receivers that refuse before they read; harmless on a body that was read.
+ */
+export function discardBody(request: IncomingMessage): void {
+  if (request.destroyed || request.readableEnded || discarding.has(request)) return;
+  discarding.add(request);
   let bytes = 0;
   const cut = (): void => {
     request.destroy();

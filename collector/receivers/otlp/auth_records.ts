@@ -1,0 +1,162 @@
+import {
+  ATTR,
+  AUTH_EVENT_NAME,
+  SOURCE_ATTRIBUTE,
+  TOKEN_ATTRIBUTE_PREFIX,
+} from '../../../model/attributes.ts';
+import type { SourceDefinition, SourceRecord } from '../../../model/define_source.ts';
+import { plainAttributes, plainValue, type PlainValue } from './plain_value.ts';
+import type { Attributes, OtlpLogRecord, OtlpSpan } from './types.ts';
+
+/** Id of the source that reads our own attributes (collector/sources/otlp.ts). */
+export const OTLP_SOURCE_ID = 'otlp';
+
+/** Sources listed in the answer to a record of an unknown one. */
+const SOURCES_LISTED_MAX = 50;
+
+/** A record for a source, or the reason why there is none. */
+export type AuthRecord =
+  | { readonly ok: true; readonly source: SourceDefinition; readonly record: SourceRecord }
+  | { readonly ok: false; readonly code: string; readonly message: string };
+
+export interface AuthRecordContext {
+  readonly sources: ReadonlyMap<string, SourceDefinition>;
+  /** Attributes of the resource, as they came. */
+  readonly resource: Readonly<Record<string, PlainValue>>;
+  /** Time of records that have none, ns. */
+  readonly receivedAt: bigint;
+}
+
+/** The auth events of a span: the span itself where it says so, and each of its events that does. */
+export function authRecordsOfSpan(span: OtlpSpan, context: AuthRecordContext): AuthRecord[] {
+  const records: AuthRecord[] = [];
+  const end = span.endTimeUnixNano === 0n ? span.startTimeUnixNano : span.endTimeUnixNano;
+  const ids = { trace_id: span.traceId, span_id: span.spanId };
+  if (isAuthEvent(span.name, span.attributes)) {
+    const attributes = plainAttributes(withDuration(span));
+    records.push(ownRecord({ attributes, time: end, name: span.name, ...ids }, context));
+  }
+  for (const event of span.events) {
+    if (event.name !== AUTH_EVENT_NAME) continue;
+    const attributes = plainAttributes({ ...inherited(span.attributes), ...event.attributes });
+    const time = event.timeUnixNano === 0n ? end : event.timeUnixNano;
+    records.push(ownRecord({ attributes, time, name: event.name, ...ids }, context));
+  }
+  return records;
+}
+
+/**
+ * The auth event of a log record: a vendor's record in the body where `grantscope.source` names its source, else
+ * our own attributes; undefined for any other log record.
+ */
+export function authRecordOfLog(
+  log: OtlpLogRecord,
+  context: AuthRecordContext,
+): AuthRecord | undefined {
+  const sourceId = log.attributes[SOURCE_ATTRIBUTE];
+  if (sourceId !== undefined) return vendorRecord(log, sourceId, context);
+  const name = eventNameOf(log);
+  if (!isAuthEvent(name, log.attributes)) return undefined;
+  const time = log.timeUnixNano === 0n ? log.observedTimeUnixNano : log.timeUnixNano;
+  const attributes = plainAttributes(log.attributes);
+  const observed = log.observedTimeUnixNano;
+  const ids = { trace_id: log.traceId, span_id: log.spanId };
+  return ownRecord({ attributes, time, name, observed, ...ids }, context);
+}
+
+/** The event's name: the field, or the attribute that stood for it before opentelemetry-proto 1.5. */
+export function eventNameOf(log: OtlpLogRecord): string {
+  if (log.eventName !== '') return log.eventName;
+  const name = log.attributes['event.name'];
+  return typeof name === 'string' ? name : '';
+}
+
+/**
+ * What is named like an auth event but lacks the kind is one as well: its source refuses it, which the sender
+ * then sees, in place of an event that silently is none.
+ */
+function isAuthEvent(name: string, attributes: Readonly<Attributes>): boolean {
+  return attributes[ATTR.kind] !== undefined || name === AUTH_EVENT_NAME;
+}
+
+/** The time a span took stands for the time of the request, where the instrumentation gives none. */
+function withDuration(span: OtlpSpan): Attributes {
+  const { startTimeUnixNano: start, endTimeUnixNano: end, attributes } = span;
+  if (attributes[ATTR.durationMs] !== undefined || start === 0n || end < start) return attributes;
+  return { ...attributes, [ATTR.durationMs]: Number(end - start) / 1e6 };
+}
+
+/** Prefixes of what belongs to one auth event alone: a span's own event must not colour the events within it. */
+const OWN_TO_AN_EVENT = ['oauth.event.', 'oauth.error', TOKEN_ATTRIBUTE_PREFIX, ATTR.durationMs];
+
+/** What a span event takes over from its span: client, issuer, address and so on. */
+function inherited(attributes: Readonly<Attributes>): Attributes {
+  return Object.fromEntries(
+    Object.entries(attributes).filter(([key]) => !OWN_TO_AN_EVENT.some((p) => key.startsWith(p))),
+  );
+}
+
+interface OwnRecord {
+  readonly attributes: Readonly<Record<string, PlainValue>>;
+  readonly time: bigint;
+  readonly observed?: bigint;
+  readonly name: string;
+  readonly trace_id: string;
+  readonly span_id: string;
+}
+
+function ownRecord(own: OwnRecord, context: AuthRecordContext): AuthRecord {
+  const source = context.sources.get(OTLP_SOURCE_ID);
+  if (source === undefined) return unknownSource(context);
+  const { time, observed = 0n, ...rest } = own;
+  const value = {
+    ...rest,
+    time_unix_nano: (time === 0n ? context.receivedAt : time).toString(),
+    ...(observed === 0n ? {} : { observed_time: observed.toString() }),
+    resource: context.resource,
+  };
+  return { ok: true, source, record: { form: 'json', value } };
+}
+
+function vendorRecord(
+  log: OtlpLogRecord,
+  sourceId: unknown,
+  context: AuthRecordContext,
+): AuthRecord {
+  const source = typeof sourceId === 'string' ? context.sources.get(sourceId) : undefined;
+  if (source === undefined) return unknownSource(context);
+  const { body } = log;
+  if (body === null)
+    return refused('missing_field', 'body: empty; expected a record of the source');
+  if (typeof body !== 'string') {
+    if (source.forms.includes('json'))
+      return { ok: true, source, record: { form: 'json', value: plainValue(body) } };
+    return refused('unsupported_form', `body: the source ${source.id} reads lines of text`);
+  }
+  if (source.forms.includes('json')) {
+    const value = parseObject(body);
+    if (value !== undefined) return { ok: true, source, record: { form: 'json', value } };
+  }
+  if (source.forms.includes('text'))
+    return { ok: true, source, record: { form: 'text', line: body } };
+  return refused('not_json', `body: the source ${source.id} reads JSON objects`);
+}
+
+/** A JSON object's text as the object; undefined for other text. */
+function parseObject(text: string): unknown {
+  if (!/^\s{0,64}\{/.test(text)) return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+function refused(code: string, message: string): AuthRecord {
+  return { ok: false, code, message };
+}
+
+function unknownSource(context: AuthRecordContext): AuthRecord {
+  const known = [...context.sources.keys()].sort().slice(0, SOURCES_LISTED_MAX).join(', ');
+  return refused('unknown_source', `${SOURCE_ATTRIBUTE}: no such source; known: ${known}`);
+}

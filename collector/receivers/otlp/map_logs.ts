@@ -1,0 +1,55 @@
+import { SOURCE_ATTRIBUTE } from '../../../model/attributes.ts';
+import { authRecordOfLog, eventNameOf } from './auth_records.ts';
+import {
+  mapRequest,
+  redactAttributes,
+  redactBody,
+  type MapContext,
+  type MappedRequest,
+  type RecordWork,
+  type SharedColumns,
+} from './map_request.ts';
+import type { OtelLogRow } from './rows.ts';
+import type { LogsRequest, OtlpLogRecord } from './types.ts';
+
+/** The highest SeverityNumber (FATAL4). */
+const SEVERITY_NUMBER_MAX = 24;
+
+/** W3C trace flags are the low 8 bits. */
+const TRACE_FLAGS_MASK = 0xff;
+
+/**
+ * Stored in place of a vendor's record. Vendors hide secrets where only the source's adapter knows (an opaque
+ * token's `jti`, for one), so the body is not kept beside the auth event that was made of it.
+ */
+export const VENDOR_BODY = '[vendor record: see auth_events]';
+
+/** Every log record as a row, and the auth events among them. */
+export function mapLogs(request: LogsRequest, context: MapContext): MappedRequest<OtelLogRow> {
+  return mapRequest(request, context, (log, shared, work) => {
+    const authRecord = authRecordOfLog(log, work.auth);
+    return {
+      row: logRow(log, shared, work),
+      authRecords: authRecord === undefined ? [] : [authRecord],
+    };
+  });
+}
+
+function logRow(log: OtlpLogRecord, shared: SharedColumns, work: RecordWork): OtelLogRow {
+  const { scrubber } = work.context;
+  const isVendorRecord = log.attributes[SOURCE_ATTRIBUTE] !== undefined;
+  const { severityNumber } = log;
+  return {
+    timestamp: work.time(log.timeUnixNano === 0n ? log.observedTimeUnixNano : log.timeUnixNano),
+    traceId: log.traceId,
+    spanId: log.spanId,
+    traceFlags: log.flags & TRACE_FLAGS_MASK,
+    severityText: scrubber.scrubText(log.severityText).text,
+    severityNumber:
+      severityNumber >= 0 && severityNumber <= SEVERITY_NUMBER_MAX ? severityNumber : 0,
+    ...shared,
+    body: isVendorRecord ? VENDOR_BODY : redactBody(log.body, scrubber),
+    logAttributes: redactAttributes(log.attributes, scrubber),
+    eventName: scrubber.scrubText(eventNameOf(log)).text,
+  };
+}

@@ -1,0 +1,199 @@
+import type { SourceDefinition } from '../../../model/define_source.ts';
+import { GrantscopeError } from '../../../runtime/errors.ts';
+import type { SourcedRecord } from '../../ingest.ts';
+import type { AuthRecord, AuthRecordContext } from './auth_records.ts';
+import { plainAttributes, plainValue } from './plain_value.ts';
+import type { TextAttributes } from './rows.ts';
+import type { Attributes, AttributeValue, OtlpResourceGroup, OtlpScope } from './types.ts';
+
+/** What the mapping needs of the scrubber (collector/processors/scrub.ts). */
+export interface OtlpScrubber {
+  scrubText(text: string, maxLength?: number): { readonly text: string };
+  scrubAttributes(attributes: Record<string, unknown>): {
+    readonly attributes: Record<string, string>;
+  };
+}
+
+export interface MapContext {
+  readonly sources: ReadonlyMap<string, SourceDefinition>;
+  readonly scrubber: OtlpScrubber;
+  /** The collector's clock, ns. */
+  readonly receivedAt: bigint;
+}
+
+/** A record that did not become an auth event; `owner` is the position of its span or log record. */
+export interface Refusal {
+  readonly owner: number;
+  readonly code: string;
+  readonly message: string;
+}
+
+/** A request as rows and auth records. Rows are redacted; records are not yet (their source's pipeline does it). */
+export interface MappedRequest<Row> {
+  /** One for each span or log record, in the order of the request. */
+  readonly rows: Row[];
+  readonly records: SourcedRecord[];
+  /** For each of `records` the position of its span or log record. */
+  readonly owners: number[];
+  readonly refusals: Refusal[];
+  /** Rows whose time was replaced, see `storableTime`. */
+  timesReplaced: number;
+}
+
+/** Redacted facts that all records of a scope share. */
+export interface SharedColumns {
+  readonly serviceName: string;
+  readonly resourceAttributes: TextAttributes;
+  readonly resourceSchemaUrl: string;
+  readonly scopeName: string;
+  readonly scopeVersion: string;
+  readonly scopeAttributes: TextAttributes;
+  readonly scopeSchemaUrl: string;
+}
+
+/** Makes one row, and says by `authRecords` which auth events come with it. */
+export type MapRecord<R, Row> = (
+  record: R,
+  shared: SharedColumns,
+  work: RecordWork,
+) => { readonly row: Row; readonly authRecords: readonly AuthRecord[] };
+
+export interface RecordWork {
+  readonly context: MapContext;
+  readonly auth: AuthRecordContext;
+  /** A time within the storable range; counts where it had to be replaced. */
+  readonly time: (ns: bigint) => bigint;
+}
+
+/**
+ * The shared columns are written out once a row, so a large resource with many records would grow without bound
+ * on its way to the disk. Honest requests stay below: 8,192 records with 16 KiB of resource each.
+ */
+export const EXPANDED_BYTES_MAX = 128 * 1024 * 1024;
+
+/** Maps a request, group by group. Throws `body_too_large` beyond `EXPANDED_BYTES_MAX`. */
+export function mapRequest<R, Row>(
+  groups: readonly OtlpResourceGroup<R>[],
+  context: MapContext,
+  mapRecord: MapRecord<R, Row>,
+): MappedRequest<Row> {
+  const mapped: MappedRequest<Row> = {
+    rows: [],
+    records: [],
+    owners: [],
+    refusals: [],
+    timesReplaced: 0,
+  };
+  const time = (ns: bigint): bigint => {
+    const storable = storableTime(ns, context.receivedAt);
+    if (storable !== ns) mapped.timesReplaced += 1;
+    return storable;
+  };
+  let expandedBytes = 0;
+  for (const group of groups) {
+    const auth = {
+      sources: context.sources,
+      resource: plainAttributes(group.resource.attributes),
+      receivedAt: context.receivedAt,
+    };
+    const work: RecordWork = { context, auth, time };
+    const resourceColumns = redactResource(group, context.scrubber);
+    for (const scope of group.scopes) {
+      if (scope.records.length === 0) continue;
+      const shared = {
+        ...resourceColumns,
+        ...redactScope(scope.scope, scope.schemaUrl, context.scrubber),
+      };
+      expandedBytes += sizeOf(shared) * scope.records.length;
+      if (expandedBytes > EXPANDED_BYTES_MAX) throw tooLargeExpanded();
+      for (const record of scope.records) add(mapped, mapRecord(record, shared, work));
+    }
+  }
+  return mapped;
+}
+
+function add<Row>(
+  mapped: MappedRequest<Row>,
+  one: { readonly row: Row; readonly authRecords: readonly AuthRecord[] },
+): void {
+  const owner = mapped.rows.length;
+  mapped.rows.push(one.row);
+  for (const record of one.authRecords) {
+    if (record.ok) {
+      mapped.records.push({ source: record.source, record: record.record });
+      mapped.owners.push(owner);
+    } else {
+      mapped.refusals.push({ owner, code: record.code, message: record.message });
+    }
+  }
+}
+
+function redactResource<R>(
+  group: OtlpResourceGroup<R>,
+  scrubber: OtlpScrubber,
+): Pick<SharedColumns, 'serviceName' | 'resourceAttributes' | 'resourceSchemaUrl'> {
+  const resourceAttributes = redactAttributes(group.resource.attributes, scrubber);
+  return {
+    serviceName: resourceAttributes['service.name'] ?? '',
+    resourceAttributes,
+    resourceSchemaUrl: scrubber.scrubText(group.schemaUrl).text,
+  };
+}
+
+function redactScope(
+  scope: OtlpScope,
+  schemaUrl: string,
+  scrubber: OtlpScrubber,
+): Pick<SharedColumns, 'scopeName' | 'scopeVersion' | 'scopeAttributes' | 'scopeSchemaUrl'> {
+  return {
+    scopeName: scrubber.scrubText(scope.name).text,
+    scopeVersion: scrubber.scrubText(scope.version).text,
+    scopeAttributes: redactAttributes(scope.attributes, scrubber),
+    scopeSchemaUrl: scrubber.scrubText(schemaUrl).text,
+  };
+}
+
+/** Keys and values redacted, values as text. */
+export function redactAttributes(attributes: Attributes, scrubber: OtlpScrubber): TextAttributes {
+  return scrubber.scrubAttributes(plainAttributes(attributes)).attributes;
+}
+
+/** A log body as redacted text: a text as it is, anything else as JSON whose keys count for redaction. */
+export function redactBody(body: AttributeValue, scrubber: OtlpScrubber): string {
+  if (body === null) return '';
+  if (typeof body === 'string') return scrubber.scrubText(body).text;
+  return scrubber.scrubAttributes({ body: plainValue(body) }).attributes['body'] ?? '';
+}
+
+const DAY_NS = 86_400_000_000_000n;
+
+/** Oldest and newest time of a stored span or log record, in days from the collector's clock. */
+export const TIME_PAST_DAYS_MAX = 400n;
+export const TIME_FUTURE_DAYS_MAX = 1n;
+
+/**
+ * The tables have a partition a day, so a sender with a broken clock could open tens of thousands of them. A time
+ * out of range, and 0 for unknown, becomes the time of receipt; the caller counts it.
+ */
+export function storableTime(ns: bigint, receivedAt: bigint): bigint {
+  const isInRange =
+    ns >= receivedAt - TIME_PAST_DAYS_MAX * DAY_NS &&
+    ns <= receivedAt + TIME_FUTURE_DAYS_MAX * DAY_NS;
+  return isInRange ? ns : receivedAt;
+}
+
+function sizeOf(shared: SharedColumns): number {
+  let bytes = shared.resourceSchemaUrl.length + shared.scopeSchemaUrl.length;
+  bytes += shared.serviceName.length + shared.scopeName.length + shared.scopeVersion.length;
+  for (const attributes of [shared.resourceAttributes, shared.scopeAttributes])
+    for (const [key, value] of Object.entries(attributes)) bytes += key.length + value.length;
+  return bytes;
+}
+
+function tooLargeExpanded(): GrantscopeError {
+  return new GrantscopeError(
+    'body_too_large',
+    `OTLP: resource and scope attributes, counted once a record, exceed ${EXPANDED_BYTES_MAX} bytes: send smaller batches`,
+    { stage: 'receiving' },
+  );
+}

@@ -1,0 +1,31 @@
+import type { Attributes, AttributeValue } from './types.ts';
+
+/** What JSON can hold. */
+export type PlainValue =
+  string | number | boolean | null | readonly PlainValue[] | { readonly [key: string]: PlainValue };
+
+/**
+ * An attribute value as source adapters take it: 64-bit integers beyond the safe ones become decimal text, bytes
+ * become base64, numbers that JSON lacks (NaN, Infinity) become their names.
+ */
+export function plainValue(value: AttributeValue): PlainValue {
+  if (typeof value === 'bigint') return value.toString();
+  if (typeof value === 'number') return Number.isFinite(value) ? value : String(value);
+  if (typeof value !== 'object' || value === null) return value;
+  if (Buffer.isBuffer(value)) return value.toString('base64');
+  if (isList(value)) return value.map(plainValue);
+  return plainAttributes(value);
+}
+
+function isList(value: AttributeValue): value is readonly AttributeValue[] {
+  return Array.isArray(value);
+}
+
+/** As `plainValue`, for all attributes. fromEntries keeps `__proto__` an ordinary key. */
+export function plainAttributes(
+  attributes: Readonly<Attributes>,
+): Readonly<Record<string, PlainValue>> {
+  return Object.fromEntries(
+    Object.entries(attributes).map(([key, value]) => [key, plainValue(value)]),
+  );
+}
