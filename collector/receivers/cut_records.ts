@@ -19,14 +19,13 @@ export type CutRecord =
 export function cutRecords(body: Buffer, source: SourceDefinition): readonly CutRecord[] {
   const text = decodeUtf8(body).trim();
   if (text === '') return [];
-  if (nestingOf(text) > DEPTH_MAX) {
-    // Rare enough to look at each line again; JSON.parse itself would go on, but adapters recurse.
-    if (!text.includes('\n')) return [tooDeep()];
-  }
+  // One cheap pass spares looking at every value's depth where none can be too deep.
+  const mayBeDeep = nestingOf(text) > DEPTH_MAX;
+  const toRecord = (value: unknown): CutRecord =>
+    mayBeDeep && depthOf(value) > DEPTH_MAX ? tooDeep() : jsonRecord(value);
   const whole = source.forms.includes('json') && /^[[{]/.test(text) ? parseJson(text) : undefined;
-  if (whole !== undefined && Array.isArray(whole.value))
-    return limited(whole.value.map(jsonRecord));
-  if (whole !== undefined) return [jsonRecord(whole.value)];
+  if (whole !== undefined && Array.isArray(whole.value)) return limited(whole.value.map(toRecord));
+  if (whole !== undefined) return [toRecord(whole.value)];
   if (text.startsWith('[') && !source.forms.includes('text')) {
     throw new GrantscopeError(
       'body_unreadable',
@@ -102,6 +101,19 @@ function parseJson(text: string): { value: unknown } | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Nesting of a parsed value; a loop, because a hostile value is deeper than the stack. */
+function depthOf(value: unknown): number {
+  let deepest = 0;
+  const open: { value: unknown; depth: number }[] = [{ value, depth: 0 }];
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (typeof next.value !== 'object' || next.value === null) continue;
+    const depth = next.depth + 1;
+    deepest = Math.max(deepest, depth);
+    for (const inner of Object.values(next.value)) open.push({ value: inner, depth });
+  }
+  return deepest;
 }
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true });
