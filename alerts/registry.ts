@@ -56,6 +56,12 @@ export function checkSlo(candidate: unknown): SloDefinition {
     throw new GrantscopeError('definition_invalid', problems.join('; '), { stage: 'starting' });
   }
   const slo = candidate as SloDefinition;
+  if (slo.runbook !== slo.id) {
+    // The rules of all SLOs share one annotation, which finds the page by the label `slo`.
+    throw new GrantscopeError('definition_invalid', `${slo.id}: runbook must equal the id`, {
+      stage: 'starting',
+    });
+  }
   tiersOf(slo);
   return slo;
 }
