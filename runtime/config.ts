@@ -25,41 +25,73 @@ const Count = (fallback: number, min: number, max: number): z.ZodType<number> =>
   z.coerce.number().int().min(min).max(max).default(fallback);
 
 const Environment = z.object({
-  GRANTSCOPE_DATA_DIR: z.string().min(1).default('./data'),
-  GRANTSCOPE_CONFIG: z.string().min(1).optional(),
+  GRANTSCOPE_DATA_DIR: z
+    .string()
+    .min(1)
+    .default('./data')
+    .describe('Folder of the embedded store, the durable buffer and the key file.'),
+  GRANTSCOPE_CONFIG: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Path of grantscope.yaml; without it, ./grantscope.yaml where that exists.'),
   GRANTSCOPE_HASH_KEY: z
     .string()
     .min(HASH_KEY_LENGTH_MIN, `must be at least ${HASH_KEY_LENGTH_MIN} characters of random text`)
-    .optional(),
-  GRANTSCOPE_COLLECTOR_LISTEN: Listen.prefault('127.0.0.1:4318'),
-  GRANTSCOPE_API_LISTEN: Listen.prefault('127.0.0.1:7400'),
-  GRANTSCOPE_LOG_LEVEL: z.enum(LOG_LEVELS).default('info'),
-  /** Public address of the console, for links in alerts. */
-  GRANTSCOPE_PUBLIC_URL: HttpUrl.optional(),
+    .optional()
+    .describe(
+      'Secret key of all references. Without it, a key file is made in the data directory on the first start.',
+    ),
+  GRANTSCOPE_COLLECTOR_LISTEN: Listen.prefault('127.0.0.1:4318').describe(
+    'Where the collector listens; loopback only.',
+  ),
+  GRANTSCOPE_API_LISTEN: Listen.prefault('127.0.0.1:7400').describe(
+    'Where the API and the console listen; loopback only.',
+  ),
+  GRANTSCOPE_LOG_LEVEL: z.enum(LOG_LEVELS).default('info').describe('JSON logs on standard error.'),
+  GRANTSCOPE_PUBLIC_URL: HttpUrl.optional().describe(
+    'Address of the console as people reach it, for links in alerts.',
+  ),
   GRANTSCOPE_TENANT: z
     .string()
-    .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/)
-    .default('default'),
-  CLICKHOUSE_URL: HttpUrl.optional(),
-  CLICKHOUSE_USER: z.string().optional(),
-  CLICKHOUSE_PASSWORD: z.string().optional(),
-  KAFKA_BROKERS: z.string().min(1).optional(),
-  ALERTMANAGER_URL: HttpUrl.optional(),
-  OTEL_EXPORTER_OTLP_ENDPOINT: HttpUrl.optional(),
-  /** Largest request body after decompression, bytes. */
-  GRANTSCOPE_BODY_BYTES_MAX: Count(megabytes(20), 1_024, megabytes(512)),
-  /** Spool on disk beyond which the collector answers 503. */
-  GRANTSCOPE_SPOOL_BYTES_MAX: Count(megabytes(1_024), megabytes(1), megabytes(1_048_576)),
-  /** Group commit: longest wait before an fsync, ms. */
-  GRANTSCOPE_COMMIT_INTERVAL_MS: Count(4, 0, 1_000),
-  /** A segment is handed to the store at this age, ms ... */
-  GRANTSCOPE_SEGMENT_AGE_MS_MAX: Count(1_000, 10, 60_000),
-  /** ... or at this number of rows. */
-  GRANTSCOPE_SEGMENT_ROWS_MAX: Count(100_000, 1, 1_000_000),
-  /** Pause between two detection cycles when nothing hints at new data, ms. */
-  GRANTSCOPE_DETECT_INTERVAL_MS: Count(1_000, 50, 600_000),
-  /** Pause between two recomputations of the SLO states, ms. */
-  GRANTSCOPE_SLO_INTERVAL_MS: Count(10_000, 100, 600_000),
+    .regex(
+      /^[a-z0-9][a-z0-9_-]{0,62}$/,
+      'must be 1-63 of a-z, 0-9, _ and -, and start with a letter or digit',
+    )
+    .default('default')
+    .describe('Tenant that this process reads and writes.'),
+  CLICKHOUSE_URL: HttpUrl.optional().describe(
+    'ClickHouse server; without it the embedded engine is used.',
+  ),
+  CLICKHOUSE_USER: z.string().optional().describe('User at the ClickHouse server.'),
+  CLICKHOUSE_PASSWORD: z.string().optional().describe('Password at the ClickHouse server.'),
+  ALERTMANAGER_URL: HttpUrl.optional().describe(
+    'Alertmanager that findings and burn alerts are sent to.',
+  ),
+  OTEL_EXPORTER_OTLP_ENDPOINT: HttpUrl.optional().describe(
+    'Where the traces of Grantscope itself go; off without it.',
+  ),
+  GRANTSCOPE_BODY_BYTES_MAX: Count(megabytes(20), 1_024, megabytes(512)).describe(
+    'Largest request body, bytes, before and after decompression.',
+  ),
+  GRANTSCOPE_SPOOL_BYTES_MAX: Count(megabytes(1_024), 1, megabytes(1_048_576)).describe(
+    'Bytes in the durable buffer beyond which the collector answers 503.',
+  ),
+  GRANTSCOPE_COMMIT_INTERVAL_MS: Count(4, 0, 1_000).describe(
+    'Longest wait before a group commit, ms.',
+  ),
+  GRANTSCOPE_SEGMENT_AGE_MS_MAX: Count(1_000, 10, 60_000).describe(
+    'A segment is handed to the store at this age, ms, ...',
+  ),
+  GRANTSCOPE_SEGMENT_ROWS_MAX: Count(100_000, 1, 1_000_000).describe(
+    '... or at this number of rows.',
+  ),
+  GRANTSCOPE_DETECT_INTERVAL_MS: Count(1_000, 50, 600_000).describe(
+    'Longest pause between two detection cycles, ms.',
+  ),
+  GRANTSCOPE_SLO_INTERVAL_MS: Count(10_000, 100, 600_000).describe(
+    'Pause between two computations of the SLO states, ms.',
+  ),
 });
 
 /** RFC 7591 section 2 names where there is one. */
@@ -119,7 +151,6 @@ export interface Config extends YamlConfig {
   readonly tenant: string;
   readonly clickhouse:
     { url: string; username: string | undefined; password: string | undefined } | undefined;
-  readonly kafkaBrokers: readonly string[];
   readonly alertmanagerUrl: string | undefined;
   readonly otlpEndpoint: string | undefined;
   readonly bodyBytesMax: number;
@@ -139,6 +170,13 @@ export interface Config extends YamlConfig {
 export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const env = check(Environment, withoutEmpty(environment), 'environment');
   refuseUnknownKeys(environment);
+  if (withoutEmpty(environment)['KAFKA_BROKERS'] !== undefined) {
+    throw new GrantscopeError(
+      'config_invalid',
+      'environment: KAFKA_BROKERS: this version has no Kafka queue; leave it unset (the durable buffer hands segments straight to the store)',
+      { stage: 'starting' },
+    );
+  }
   for (const key of ['GRANTSCOPE_COLLECTOR_LISTEN', 'GRANTSCOPE_API_LISTEN'] as const) {
     if (!isLoopback(env[key].host)) {
       throw new GrantscopeError(
@@ -174,7 +212,6 @@ function fromEnvironment(
             username: env.CLICKHOUSE_USER,
             password: env.CLICKHOUSE_PASSWORD,
           },
-    kafkaBrokers: env.KAFKA_BROKERS?.split(',').map((b) => b.trim()) ?? [],
     alertmanagerUrl: env.ALERTMANAGER_URL,
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT,
     bodyBytesMax: env.GRANTSCOPE_BODY_BYTES_MAX,
@@ -247,4 +284,13 @@ function check<T extends z.ZodType>(schema: T, value: unknown, origin: string): 
 export function isLoopback(host: string): boolean {
   if (host === 'localhost' || host === '::1') return true;
   return isIP(host) === 4 && host.startsWith('127.');
+}
+
+/** JSON Schemas of the environment and of grantscope.yaml, for the reference docs and for editors. */
+export function configSchemas(): { environment: unknown; yaml: unknown } {
+  const options = { io: 'input', unrepresentable: 'any' } as const;
+  return {
+    environment: z.toJSONSchema(Environment, options),
+    yaml: z.toJSONSchema(YamlFile, options),
+  };
 }
