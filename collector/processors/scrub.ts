@@ -1,0 +1,174 @@
+import { decodedView } from './decoded_view.ts';
+import {
+  scanCredentials,
+  scanElements,
+  scanEmails,
+  scanJwts,
+  scanKnownShapes,
+  scanParameters,
+  scanPrivateKeys,
+  scanRandomRuns,
+  scanUserinfo,
+} from './secret_scanners.ts';
+import { createKeyClassifier, KEY_CLASS, type KeyClass } from './secret_keys.ts';
+import { scrubAttributeMap } from './scrub_attributes.ts';
+import {
+  REDACTED,
+  type AttributeOptions,
+  type Scrubber,
+  type ScrubbedAttributes,
+  type ScrubResult,
+} from './scrubber.ts';
+
+export { REDACTED };
+export type { Scrubber, ScrubResult, ScrubbedAttributes, AttributeOptions };
+
+/** Texts found clean are remembered, since the same names recur in nearly every event. */
+const REMEMBERED_TEXTS_MAX = 4_096;
+const REMEMBERED_TEXT_LENGTH_MAX = 200;
+/** A text of these characters alone that is this short cannot hold any of the shapes. */
+const TRIVIALLY_CLEAN = /^[A-Za-z0-9_\-./ ]{0,9}$/;
+
+class DefaultScrubber implements Scrubber {
+  readonly #classify: (key: string) => KeyClass;
+  readonly #clean = new Set<string>();
+  readonly #cleanIdentifiers = new Set<string>();
+
+  constructor(extraKeys: readonly string[]) {
+    this.#classify = createKeyClassifier(extraKeys);
+  }
+
+  scrubText(text: string, maxLength?: number): ScrubResult {
+    return cut(this.#scrub(text, true), text, maxLength);
+  }
+
+  scrubIdentifier(text: string, maxLength?: number): ScrubResult {
+    return cut(this.#scrub(text, false), text, maxLength);
+  }
+
+  #scrub(text: string, free: boolean): string {
+    if (TRIVIALLY_CLEAN.test(text)) return text;
+    const remembered = free ? this.#clean : this.#cleanIdentifiers;
+    if (text.length <= REMEMBERED_TEXT_LENGTH_MAX && remembered.has(text)) return text;
+    const scrubbed = replaceSecrets(text, this.#classify, free);
+    if (scrubbed === text && text.length <= REMEMBERED_TEXT_LENGTH_MAX) {
+      if (remembered.size >= REMEMBERED_TEXTS_MAX) remembered.clear();
+      remembered.add(text);
+    }
+    return scrubbed;
+  }
+
+  scrubUrl(url: string): string {
+    return this.scrubText(bareUrl(url)).text;
+  }
+
+  isSecretKey(key: string): boolean {
+    return this.#classify(key) !== KEY_CLASS.plain;
+  }
+
+  scrubAttributes(
+    attributes: Readonly<Record<string, unknown>>,
+    options: AttributeOptions = {},
+  ): ScrubbedAttributes {
+    return scrubAttributeMap(this, attributes, options);
+  }
+}
+
+/** A scrubber that also treats `extraKeys` (`redaction.extra_keys` of the configuration) as secret. */
+export function createScrubber(options: { extraKeys?: readonly string[] } = {}): Scrubber {
+  return new DefaultScrubber(options.extraKeys ?? []);
+}
+
+function cut(scrubbed: string, original: string, maxLength: number | undefined): ScrubResult {
+  const tooLong = maxLength !== undefined && scrubbed.length > maxLength;
+  const text = tooLong ? withoutHalfPair(scrubbed.slice(0, maxLength)) : scrubbed;
+  return { text, changed: text !== original };
+}
+
+/** A cut in the middle of a surrogate pair would leave text that is no UTF-8. */
+function withoutHalfPair(text: string): string {
+  const last = text.charCodeAt(text.length - 1);
+  return last >= 0xd800 && last <= 0xdbff ? text.slice(0, -1) : text;
+}
+
+function replaceSecrets(text: string, classify: (key: string) => KeyClass, free: boolean): string {
+  const view = decodedView(text);
+  const ranges: [number, number][] = [];
+  const report = (start: number, end: number): void => {
+    if (end > start) ranges.push([view.at(start), view.at(end)]);
+  };
+  scanParameters(view, classify, report);
+  scanElements(view, classify, report);
+  scanCredentials(view, report);
+  scanUserinfo(view, report);
+  scanJwts(view, report);
+  scanKnownShapes(view, report);
+  scanPrivateKeys(view, report);
+  if (free) {
+    scanEmails(view, report);
+    scanRandomRuns(view, report);
+  }
+  return ranges.length === 0 ? text : replaceRanges(text, ranges);
+}
+
+function replaceRanges(text: string, ranges: [number, number][]): string {
+  ranges.sort((a, b) => a[0] - b[0] || b[1] - a[1]);
+  const pieces: string[] = [];
+  let done = 0;
+  let open: [number, number] | undefined;
+  const close = (): void => {
+    if (open === undefined) return;
+    pieces.push(text.slice(done, open[0]), REDACTED);
+    done = open[1];
+  };
+  for (const [start, end] of ranges) {
+    if (open !== undefined && start <= open[1]) {
+      open[1] = Math.max(open[1], end);
+    } else {
+      close();
+      open = [start, end];
+    }
+  }
+  close();
+  pieces.push(text.slice(done));
+  return pieces.join('');
+}
+
+/** Cuts a URL by hand, since what attackers send often is no URL for a parser. */
+function bareUrl(url: string): string {
+  const trimmed = url.replace(/[\u0000-\u001f\u007f]/g, '').trim();
+  const end = trimmed.search(/[?#]/);
+  const bare = end < 0 ? trimmed : trimmed.slice(0, end);
+  const authority = /^([A-Za-z][A-Za-z0-9+.-]{0,63}:)?\/\//.exec(bare)?.[0];
+  if (authority === undefined) return bare;
+  const rest = bare.slice(authority.length);
+  const slash = rest.indexOf('/');
+  const host = slash < 0 ? rest : rest.slice(0, slash);
+  const sign = host.lastIndexOf('@');
+  return sign < 0 ? bare : authority + rest.slice(sign + 1);
+}
+
+const defaultScrubber = createScrubber();
+
+/** {@link Scrubber.scrubText} without extra keys. */
+export function scrubText(text: string, maxLength?: number): ScrubResult {
+  return defaultScrubber.scrubText(text, maxLength);
+}
+
+/** {@link Scrubber.scrubUrl} without extra keys. */
+export function scrubUrl(url: string): string {
+  return defaultScrubber.scrubUrl(url);
+}
+
+/** {@link Scrubber.isSecretKey} without extra keys. */
+export function isSecretKey(key: string): boolean {
+  return defaultScrubber.isSecretKey(key);
+}
+
+/** {@link Scrubber.scrubAttributes} without extra keys. */
+export function scrubAttributes(
+  attributes: Readonly<Record<string, unknown>>,
+  options?: AttributeOptions,
+): ScrubbedAttributes {
+  return defaultScrubber.scrubAttributes(attributes, options);
+}

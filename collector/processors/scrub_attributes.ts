@@ -1,0 +1,235 @@
+import {
+  REDACTED,
+  type AttributeOptions,
+  type Scrubber,
+  type ScrubbedAttributes,
+} from './scrubber.ts';
+
+/** Default cut of one value, UTF-16 units. */
+export const ATTRIBUTE_LENGTH_MAX = 32_768;
+/** An attribute's key is cut here. */
+export const ATTRIBUTE_KEY_LENGTH_MAX = 256;
+/** Nested values deeper than this become `[too deep]`. */
+export const NESTING_MAX = 8;
+/** Nodes of one nested value; the rest is dropped. */
+export const NODES_MAX = 2_000;
+
+const HEADER_KEY = /^(?:.*\.)?(?:request|response)\.(?:header|metadata)\.(.+)$/;
+/** Headers whose values are known to hold no secret. Everything else is dropped. */
+const HEADERS_KEPT = new Set(
+  (
+    'accept accept-encoding accept-language age allow cache-control connection content-encoding ' +
+    'content-language content-length content-type date etag expect expires host last-modified server ' +
+    'traceparent transfer-encoding user-agent vary via x-forwarded-for x-forwarded-host x-forwarded-port ' +
+    'x-forwarded-proto x-real-ip x-request-id retry-after'
+  ).split(' '),
+);
+const URL_HEADERS = new Set(['referer', 'location', 'origin', 'content-location']);
+
+const URL_KEYS = new Set(
+  (
+    'url.full url.original url.path http.url http.target http.request.uri url request_uri uri ' +
+    'oauth.redirect_uri redirect_uri messaging.url peer.url link.url http.referer referer location'
+  ).split(' '),
+);
+/** Parts of a URL that are nothing but parameters. */
+const DROPPED_KEYS = new Set(['url.query', 'url.fragment', 'http.query', 'query_string']);
+const PERSON_KEYS = new Set(
+  (
+    'enduser.id enduser.pseudo.id user.id user.name user.email user.full_name session.id ' +
+    'session.previous_id user.hash username preferred_username email'
+  ).split(' '),
+);
+/** Names of things, not of people, that look random. */
+const IDENTIFIER_KEY =
+  /^(?:oauth\..*|container\.(?:id|image\..*)|host\.(?:id|image\.id)|service\.(?:instance\.id|version)|k8s\..*|faas\..*|cloud\..*|process\.executable\.build_id\..*|vcs\..*|telemetry\..*|deployment\..*|code\.(?:function|filepath|namespace|file\.path|function\.name)|url\.template|.*(?:trace|span|request|correlation)[._-]?id)$/;
+
+/**
+ * Redacts the attributes of a span, log record, event, link, scope or resource. Secret keys lose their
+ * value; headers are kept by allow-list; URLs lose userinfo, query and fragment; everything else is
+ * scrubbed as text. Keys are scrubbed too, since a key can be made of user input.
+ */
+export function scrubAttributeMap(
+  scrubber: Scrubber,
+  attributes: Readonly<Record<string, unknown>>,
+  options: AttributeOptions,
+): ScrubbedAttributes {
+  const entries: [string, string][] = [];
+  const redacted: string[] = [];
+  const taken = new Set<string>();
+  for (const [rawKey, value] of Object.entries(attributes)) {
+    const key = freeName(scrubber.scrubText(rawKey, ATTRIBUTE_KEY_LENGTH_MAX).text, taken);
+    const text = scrubOne(scrubber, rawKey, value, options);
+    entries.push([key, text.text]);
+    if (text.changed || key !== rawKey) redacted.push(key);
+  }
+  // fromEntries defines own properties, so `__proto__` is a name like any other.
+  return { attributes: Object.fromEntries(entries), redacted };
+}
+
+/** Two keys that scrub to the same name must not hide one another. */
+function freeName(key: string, taken: Set<string>): string {
+  let name = key;
+  for (let n = 2; taken.has(name); n += 1) name = `${key}#${n}`;
+  taken.add(name);
+  return name;
+}
+
+interface Scrubbed {
+  readonly text: string;
+  readonly changed: boolean;
+}
+
+const dropped = (value: string): Scrubbed => ({
+  text: value === '' ? '' : REDACTED,
+  changed: value !== '',
+});
+
+function scrubOne(
+  scrubber: Scrubber,
+  key: string,
+  value: unknown,
+  options: AttributeOptions,
+): Scrubbed {
+  const max = options.maxLength ?? ATTRIBUTE_LENGTH_MAX;
+  const name = key.toLowerCase();
+  const header = HEADER_KEY.exec(name)?.[1];
+  if (header !== undefined) return scrubHeader(scrubber, header, value, max);
+  if (URL_KEYS.has(name)) return scrubUrlValue(scrubber, value, max);
+  if (DROPPED_KEYS.has(name)) return dropped(plainText(value));
+  if (PERSON_KEYS.has(name)) {
+    const text = plainText(value);
+    if (text === '' || options.pseudonymise === undefined) return dropped(text);
+    return { text: options.pseudonymise(text), changed: true };
+  }
+  if (scrubber.isSecretKey(key)) return isNothing(value) ? clean(value) : dropped('x');
+  if (typeof value === 'string') {
+    return IDENTIFIER_KEY.test(name)
+      ? scrubber.scrubIdentifier(value, max)
+      : scrubber.scrubText(value, max);
+  }
+  if (typeof value !== 'object' || value === null) return clean(value);
+  return scrubNested(scrubber, value, max);
+}
+
+function isNothing(value: unknown): boolean {
+  return value === undefined || value === null || value === '' || typeof value === 'boolean';
+}
+
+function clean(value: unknown): Scrubbed {
+  return { text: plainText(value), changed: false };
+}
+
+function plainText(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return value;
+    case 'number':
+    case 'bigint':
+    case 'boolean':
+      return String(value);
+    case 'object':
+      return value === null ? '' : 'x';
+    default:
+      return '';
+  }
+}
+
+function scrubHeader(scrubber: Scrubber, header: string, value: unknown, max: number): Scrubbed {
+  const name = header.replaceAll('_', '-');
+  if (URL_HEADERS.has(name)) return scrubUrlValue(scrubber, value, max);
+  if (!HEADERS_KEPT.has(name)) return dropped(plainText(value));
+  return typeof value === 'object' && value !== null
+    ? scrubNested(scrubber, value, max)
+    : scrubber.scrubText(plainText(value), max);
+}
+
+function scrubUrlValue(scrubber: Scrubber, value: unknown, max: number): Scrubbed {
+  if (Array.isArray(value)) {
+    const urls = value.map((v) => (typeof v === 'string' ? scrubber.scrubUrl(v) : REDACTED));
+    const text = JSON.stringify(urls).slice(0, max);
+    return { text, changed: JSON.stringify(value) !== text };
+  }
+  const text = plainText(value);
+  const scrubbed = scrubber.scrubUrl(text).slice(0, max);
+  return { text: scrubbed, changed: scrubbed !== text };
+}
+
+/** Arrays, kvlists and bytes, as JSON text. */
+function scrubNested(scrubber: Scrubber, value: object, max: number): Scrubbed {
+  const walk = new NestedWalk(scrubber);
+  const result = walk.visit(value, 0);
+  const json = typeof result === 'string' ? result : JSON.stringify(result);
+  const text = json.length > max ? json.slice(0, max) : json;
+  return { text, changed: walk.changed || text !== json };
+}
+
+class NestedWalk {
+  readonly #scrubber: Scrubber;
+  #nodes = 0;
+  changed = false;
+
+  constructor(scrubber: Scrubber) {
+    this.#scrubber = scrubber;
+  }
+
+  visit(value: unknown, depth: number): unknown {
+    this.#nodes += 1;
+    if (this.#nodes > NODES_MAX) return this.#drop('[too many]');
+    if (typeof value === 'string') return this.#text(value);
+    if (typeof value === 'bigint') return String(value);
+    if (typeof value !== 'object' || value === null) return value;
+    if (depth >= NESTING_MAX) return this.#drop('[too deep]');
+    if (value instanceof Uint8Array) return this.#bytes(value);
+    if (Array.isArray(value)) return this.#list(value, depth);
+    return this.#map(value, depth);
+  }
+
+  #drop(mark: string): string {
+    this.changed = true;
+    return mark;
+  }
+
+  #text(text: string): string {
+    const scrubbed = this.#scrubber.scrubText(text);
+    if (scrubbed.changed) this.changed = true;
+    return scrubbed.text;
+  }
+
+  /** Bytes that are text are scrubbed as text; others cannot be looked into. */
+  #bytes(bytes: Uint8Array): string {
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+    return /[\u0000-\u0008\u000e-\u001f\ufffd]/.test(text)
+      ? this.#drop(`[${bytes.byteLength} bytes]`)
+      : this.#text(text);
+  }
+
+  #list(list: readonly unknown[], depth: number): unknown[] {
+    const [name, value] = list;
+    // A header or parameter as a pair: ["authorization", "..."].
+    if (list.length === 2 && typeof name === 'string' && this.#scrubber.isSecretKey(name)) {
+      if (typeof value === 'string') return [name, this.#drop(REDACTED)];
+    }
+    const kept = list.slice(0, NODES_MAX);
+    if (kept.length < list.length) this.changed = true;
+    return kept.map((item) => this.visit(item, depth + 1));
+  }
+
+  #map(map: object, depth: number): Record<string, unknown> {
+    const entries = Object.entries(map) as [string, unknown][];
+    const named = entries.some(
+      ([k, v]) =>
+        /^(?:name|key|header)$/i.test(k) && typeof v === 'string' && this.#scrubber.isSecretKey(v),
+    );
+    const out: [string, unknown][] = [];
+    for (const [key, value] of entries.slice(0, NODES_MAX)) {
+      const secret =
+        this.#scrubber.isSecretKey(key) || (named && /^(?:value|values|.*Value)$/.test(key));
+      const kept =
+        secret && !isNothing(value) ? this.#drop(REDACTED) : this.visit(value, depth + 1);
+      out.push([this.#text(key), kept]);
+    }
+    if (entries.length > NODES_MAX) this.changed = true;
+    return Object.fromEntries(out);
+  }
+}

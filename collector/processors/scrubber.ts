@@ -1,0 +1,53 @@
+/** What stands where a secret stood. */
+export const REDACTED = '[redacted]';
+
+/**
+ * The redaction primitives. All are pure, linear in the length of their input, and idempotent: scrubbed
+ * text scrubs to itself.
+ */
+export interface Scrubber {
+  /**
+   * Replaces every secret in free text by `[redacted]`: JWTs, credentials, secret parameters of URLs, forms
+   * and JSON however nested and encoded, keys of known shape, private keys, e-mail addresses, long random
+   * text. `maxLength` (UTF-16 units) cuts the result; a cut counts as a change.
+   */
+  scrubText(text: string, maxLength?: number): ScrubResult;
+  /**
+   * The same for a field whose purpose is to hold an id (client id, key id, thumbprint): without the
+   * e-mail rule and the fence against random text, which would take such ids for secrets.
+   */
+  scrubIdentifier(text: string, maxLength?: number): ScrubResult;
+  /** Scheme, host, port and path of a URL: no userinfo, query, fragment; the path is scrubbed as text. */
+  scrubUrl(url: string): string;
+  /** True where the key's value is a secret whatever it is. */
+  isSecretKey(key: string): boolean;
+  /** OpenTelemetry attributes, keys and values; see `scrubAttributeMap`. */
+  scrubAttributes(
+    attributes: Readonly<Record<string, unknown>>,
+    options?: AttributeOptions,
+  ): ScrubbedAttributes;
+}
+
+export interface ScrubResult {
+  readonly text: string;
+  /** True where something was replaced or cut. */
+  readonly changed: boolean;
+}
+
+/** What an attribute map becomes. */
+export interface ScrubbedAttributes {
+  /** Text for every attribute; nested values as JSON. */
+  readonly attributes: Record<string, string>;
+  /** Names (scrubbed) of the attributes whose value was changed or dropped. */
+  readonly redacted: string[];
+}
+
+export interface AttributeOptions {
+  /** Cuts each value, UTF-16 units; default 32,768. */
+  readonly maxLength?: number;
+  /**
+   * Makes a reference of an identifier of a person or session (`enduser.id`, `user.email`, `session.id`).
+   * Without it such values are dropped.
+   */
+  readonly pseudonymise?: (value: string) => string;
+}
