@@ -202,6 +202,7 @@ async function store(
   count.records.inc({ signal, result: 'rejected' }, rejected);
   count.records.inc({ signal, result: 'accepted' }, mapped.rows.length - rejected);
   count.timesReplaced.inc({ signal }, mapped.timesReplaced);
+  count.textsCut.inc({ signal }, mapped.textsCut);
   return partial;
 }
 
@@ -234,9 +235,11 @@ function partialSuccess(
 }
 
 interface RecordCounters {
-  readonly records: ReturnType<Metrics['counter']>;
-  readonly timesReplaced: ReturnType<Metrics['counter']>;
+  readonly records: Counter;
+  readonly timesReplaced: Counter;
+  readonly textsCut: Counter;
 }
+type Counter = ReturnType<Metrics['counter']>;
 
 function createRecordCounters(metrics: Metrics): RecordCounters {
   return {
@@ -248,6 +251,11 @@ function createRecordCounters(metrics: Metrics): RecordCounters {
     timesReplaced: metrics.counter(
       'grantscope_otlp_times_replaced_total',
       'Times of spans and log records that were absent or out of range, and became the time of receipt.',
+      ['signal'],
+    ),
+    textsCut: metrics.counter(
+      'grantscope_otlp_texts_cut_total',
+      'Names, messages and log bodies that were longer than is stored.',
       ['signal'],
     ),
   };

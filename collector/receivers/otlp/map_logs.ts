@@ -1,16 +1,16 @@
 import { SOURCE_ATTRIBUTE } from '../../../model/attributes.ts';
 import { authRecordOfLog, eventNameOf } from './auth_records.ts';
 import {
+  BODY_LENGTH_MAX,
   mapRequest,
   redactAttributes,
-  redactBody,
   type MapContext,
   type MappedRequest,
   type RecordWork,
   type SharedColumns,
 } from './map_request.ts';
 import type { OtelLogRow } from './rows.ts';
-import type { LogsRequest, OtlpLogRecord } from './types.ts';
+import type { AttributeValue, LogsRequest, OtlpLogRecord } from './types.ts';
 
 /** The highest SeverityNumber (FATAL4). */
 const SEVERITY_NUMBER_MAX = 24;
@@ -44,12 +44,19 @@ function logRow(log: OtlpLogRecord, shared: SharedColumns, work: RecordWork): Ot
     traceId: log.traceId,
     spanId: log.spanId,
     traceFlags: log.flags & TRACE_FLAGS_MASK,
-    severityText: scrubber.scrubText(log.severityText).text,
+    severityText: work.text(log.severityText),
     severityNumber:
       severityNumber >= 0 && severityNumber <= SEVERITY_NUMBER_MAX ? severityNumber : 0,
     ...shared,
-    body: isVendorRecord ? VENDOR_BODY : redactBody(log.body, scrubber),
+    body: isVendorRecord ? VENDOR_BODY : bodyText(log.body, work),
     logAttributes: redactAttributes(log.attributes, scrubber),
-    eventName: scrubber.scrubText(eventNameOf(log)).text,
+    eventName: work.text(eventNameOf(log)),
   };
+}
+
+/** A log body as redacted text: a text as it is, anything else as JSON whose keys count for redaction. */
+function bodyText(body: AttributeValue, work: RecordWork): string {
+  if (body === null) return '';
+  if (typeof body === 'string') return work.text(body, BODY_LENGTH_MAX);
+  return work.context.scrubber.scrubAttributes({ body }).attributes['body'] ?? '';
 }

@@ -2,14 +2,14 @@ import type { SourceDefinition } from '../../../model/define_source.ts';
 import { GrantscopeError } from '../../../runtime/errors.ts';
 import type { SourcedRecord } from '../../ingest.ts';
 import type { AuthRecord, AuthRecordContext } from './auth_records.ts';
-import { plainAttributes, plainValue } from './plain_value.ts';
+import { plainAttributes } from './plain_value.ts';
 import type { TextAttributes } from './rows.ts';
-import type { Attributes, AttributeValue, OtlpResourceGroup, OtlpScope } from './types.ts';
+import type { Attributes, OtlpResourceGroup, OtlpScope } from './types.ts';
 
 /** What the mapping needs of the scrubber (collector/processors/scrub.ts). */
 export interface OtlpScrubber {
   scrubText(text: string, maxLength?: number): { readonly text: string };
-  scrubAttributes(attributes: Record<string, unknown>): {
+  scrubAttributes(attributes: Readonly<Record<string, unknown>>): {
     readonly attributes: Record<string, string>;
   };
 }
@@ -36,8 +36,10 @@ export interface MappedRequest<Row> {
   /** For each of `records` the position of its span or log record. */
   readonly owners: number[];
   readonly refusals: Refusal[];
-  /** Rows whose time was replaced, see `storableTime`. */
+  /** Times that were replaced, see `storableTime`. */
   timesReplaced: number;
+  /** Texts that were cut, see `TEXT_LENGTH_MAX` and `BODY_LENGTH_MAX`. */
+  textsCut: number;
 }
 
 /** Redacted facts that all records of a scope share. */
@@ -63,7 +65,15 @@ export interface RecordWork {
   readonly auth: AuthRecordContext;
   /** A time within the storable range; counts where it had to be replaced. */
   readonly time: (ns: bigint) => bigint;
+  /** A text redacted and cut to `lengthMax` (default `TEXT_LENGTH_MAX`); counts the cut. */
+  readonly text: (text: string, lengthMax?: number) => string;
 }
+
+/** Names, status messages, trace states: cut here, in UTF-16 units. */
+export const TEXT_LENGTH_MAX = 4_096;
+
+/** A log body is cut here, in UTF-16 units. */
+export const BODY_LENGTH_MAX = 65_536;
 
 /**
  * The shared columns are written out once a row, so a large resource with many records would grow without bound
@@ -83,11 +93,18 @@ export function mapRequest<R, Row>(
     owners: [],
     refusals: [],
     timesReplaced: 0,
+    textsCut: 0,
   };
   const time = (ns: bigint): bigint => {
     const storable = storableTime(ns, context.receivedAt);
     if (storable !== ns) mapped.timesReplaced += 1;
     return storable;
+  };
+  const text = (value: string, lengthMax = TEXT_LENGTH_MAX): string => {
+    if (value === '') return '';
+    const scrubbed = context.scrubber.scrubText(value, lengthMax).text;
+    if (scrubbed.length >= lengthMax - 1 && value.length > lengthMax) mapped.textsCut += 1;
+    return scrubbed;
   };
   let expandedBytes = 0;
   for (const group of groups) {
@@ -96,13 +113,13 @@ export function mapRequest<R, Row>(
       resource: plainAttributes(group.resource.attributes),
       receivedAt: context.receivedAt,
     };
-    const work: RecordWork = { context, auth, time };
-    const resourceColumns = redactResource(group, context.scrubber);
+    const work: RecordWork = { context, auth, time, text };
+    const resourceColumns = redactResource(group, work);
     for (const scope of group.scopes) {
       if (scope.records.length === 0) continue;
       const shared = {
         ...resourceColumns,
-        ...redactScope(scope.scope, scope.schemaUrl, context.scrubber),
+        ...redactScope(scope.scope, scope.schemaUrl, work),
       };
       expandedBytes += sizeOf(shared) * scope.records.length;
       if (expandedBytes > EXPANDED_BYTES_MAX) throw tooLargeExpanded();
@@ -130,39 +147,32 @@ function add<Row>(
 
 function redactResource<R>(
   group: OtlpResourceGroup<R>,
-  scrubber: OtlpScrubber,
+  { context, text }: RecordWork,
 ): Pick<SharedColumns, 'serviceName' | 'resourceAttributes' | 'resourceSchemaUrl'> {
-  const resourceAttributes = redactAttributes(group.resource.attributes, scrubber);
+  const resourceAttributes = redactAttributes(group.resource.attributes, context.scrubber);
   return {
     serviceName: resourceAttributes['service.name'] ?? '',
     resourceAttributes,
-    resourceSchemaUrl: scrubber.scrubText(group.schemaUrl).text,
+    resourceSchemaUrl: text(group.schemaUrl),
   };
 }
 
 function redactScope(
   scope: OtlpScope,
   schemaUrl: string,
-  scrubber: OtlpScrubber,
+  { context, text }: RecordWork,
 ): Pick<SharedColumns, 'scopeName' | 'scopeVersion' | 'scopeAttributes' | 'scopeSchemaUrl'> {
   return {
-    scopeName: scrubber.scrubText(scope.name).text,
-    scopeVersion: scrubber.scrubText(scope.version).text,
-    scopeAttributes: redactAttributes(scope.attributes, scrubber),
-    scopeSchemaUrl: scrubber.scrubText(schemaUrl).text,
+    scopeName: text(scope.name),
+    scopeVersion: text(scope.version),
+    scopeAttributes: redactAttributes(scope.attributes, context.scrubber),
+    scopeSchemaUrl: text(schemaUrl),
   };
 }
 
 /** Keys and values redacted, values as text. */
 export function redactAttributes(attributes: Attributes, scrubber: OtlpScrubber): TextAttributes {
-  return scrubber.scrubAttributes(plainAttributes(attributes)).attributes;
-}
-
-/** A log body as redacted text: a text as it is, anything else as JSON whose keys count for redaction. */
-export function redactBody(body: AttributeValue, scrubber: OtlpScrubber): string {
-  if (body === null) return '';
-  if (typeof body === 'string') return scrubber.scrubText(body).text;
-  return scrubber.scrubAttributes({ body: plainValue(body) }).attributes['body'] ?? '';
+  return scrubber.scrubAttributes(attributes).attributes;
 }
 
 const DAY_NS = 86_400_000_000_000n;

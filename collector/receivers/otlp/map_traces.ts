@@ -23,8 +23,8 @@ export function mapTraces(request: TraceRequest, context: MapContext): MappedReq
 }
 
 function spanRow(span: OtlpSpan, shared: SharedColumns, work: RecordWork): OtelSpanRow {
+  const { text } = work;
   const { scrubber } = work.context;
-  const text = (value: string): string => (value === '' ? '' : scrubber.scrubText(value).text);
   const { startTimeUnixNano: start, endTimeUnixNano: end } = span;
   const timestamp = work.time(start === 0n ? end : start);
   return {
