@@ -20,3 +20,13 @@ export type {
   RecordedTokenName,
 } from './recorded_event.ts';
 export { RedactingSpanProcessor } from './redacting_span_processor.ts';
+export { instrumentOidcProvider, type OidcProviderOptions } from './oidc_provider.ts';
+export type { ProviderLike } from './oidc_provider_types.ts';
+export type { HttpOptions } from './http_facts.ts';
+export {
+  GRANT_TYPES,
+  type TokenCall,
+  type TokenCallFacts,
+  type TokenFailure,
+  type TokenSuccess,
+} from './token_endpoint_events.ts';
