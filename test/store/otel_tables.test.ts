@@ -150,7 +150,10 @@ describe('grantscope.otel_traces', () => {
 
 describe('grantscope.otel_logs', () => {
   test('has the columns of the spec and TimestampTime, which follows from Timestamp', async () => {
-    const expected = otelLogsTable.columns.map((c) => ({ name: c.name, type: c.type as string }));
+    const expected: { name: string; type: string }[] = otelLogsTable.columns.map((c) => ({
+      name: c.name,
+      type: c.type,
+    }));
     expected.splice(1, 0, { name: 'TimestampTime', type: "DateTime('UTC')" });
     expect(await columnsOf('otel_logs')).toEqual(expected);
   });
