@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { ROOT_CONTEXT, context as activeContext, trace, type Context } from '@opentelemetry/api';
+import type { IpRole } from '../model/kinds.ts';
 import { core } from './otel_sdk.ts';
 
 /** Longest user agent kept, characters. */
@@ -80,4 +81,13 @@ export function presentedToken(req: IncomingMessage): PresentedToken | undefined
   return inUrl === null || inUrl === ''
     ? undefined
     : { value: inUrl, scheme: 'Bearer', inUrl: true };
+}
+
+/**
+ * Whose address a call from a client carries, by how the client authenticates: one that keeps a secret
+ * runs on its owner's server, a public one (`none`) runs with its user (RFC 6749 section 2.1).
+ */
+export function ipRoleOfClient(authMethod: string | undefined): IpRole {
+  if (authMethod === undefined) return 'unknown';
+  return authMethod === 'none' ? 'end_user' : 'client_backend';
 }

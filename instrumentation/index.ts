@@ -30,3 +30,26 @@ export {
   type TokenFailure,
   type TokenSuccess,
 } from './token_endpoint_events.ts';
+export {
+  acceptedToken,
+  currentTraceparent,
+  gatewayMiddleware,
+  resourceServerMiddleware,
+  type GatewayOptions,
+  type Handler,
+  type ResourceServerOptions,
+} from './express.ts';
+export {
+  expressAuthorizationServer,
+  type ExpressAuthorizationServer,
+  type ExpressAuthorizationServerOptions,
+} from './express_authorization_server.ts';
+export {
+  REJECTION_CODES,
+  rejectionOf,
+  validationOf,
+  type AcceptedToken,
+  type RefusedToken,
+  type RejectionCode,
+  type Validation,
+} from './validation.ts';

@@ -12,8 +12,7 @@ import {
 } from './oidc_provider_call.ts';
 import { providerEvents } from './oidc_provider_events.ts';
 import type { OidcContext, OidcError, OidcModel, ProviderLike } from './oidc_provider_types.ts';
-import type { RecordedAuthEvent } from './recorded_event.ts';
-import { contextOf, type AuthRecorder } from './recorder.ts';
+import { recordTogether, type AuthRecorder } from './recorder.ts';
 
 export type OidcProviderOptions = HttpOptions;
 
@@ -77,19 +76,6 @@ function tell(
     http,
     providerEvents({ ctx, oidc, notes, issuer: provider.issuer, http }),
   );
-}
-
-/** Records the events of one request: the first is the parent of the others. */
-export function recordTogether(
-  recorder: AuthRecorder,
-  http: HttpFacts,
-  events: readonly RecordedAuthEvent[],
-): void {
-  let parent = http.parent;
-  for (const [index, event] of events.entries()) {
-    const span = recorder.record(event, { parent, startTimeMs: http.startTimeMs });
-    if (index === 0 && span !== undefined) parent = contextOf(span);
-  }
 }
 
 function listen(

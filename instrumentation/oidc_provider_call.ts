@@ -66,15 +66,6 @@ export function clientOf(client: OidcClient | undefined): RecordedAuthEvent['cli
   };
 }
 
-/**
- * Whose address a call from a client carries: a client that authenticates keeps a secret, so it runs on
- * its owner's server; a public client runs with its user (RFC 6749 section 2.1).
- */
-export function ipRoleOfClient(client: OidcClient | undefined): IpRole {
-  if (client?.clientAuthMethod === undefined) return 'unknown';
-  return client.clientAuthMethod === 'none' ? 'end_user' : 'client_backend';
-}
-
 /** A parameter of the request; undefined where it is absent or repeated. */
 export function param(oidc: OidcState, name: string): string | undefined {
   const value = oidc.params?.[name] ?? oidc.body?.[name];

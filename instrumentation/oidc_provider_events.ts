@@ -1,5 +1,5 @@
 import type { EventKind, TokenType } from '../model/kinds.ts';
-import { presentedToken } from './http_facts.ts';
+import { ipRoleOfClient, presentedToken } from './http_facts.ts';
 import {
   answer,
   answerNumber,
@@ -13,7 +13,6 @@ import {
   familyOf,
   grantOf,
   grantRevokedEvents,
-  ipRoleOfClient,
   outcomeOf,
   param,
   paramList,
@@ -214,7 +213,7 @@ function tokenCallOf(call: ProviderCall): TokenCall {
     family: familyOf(refreshToken),
     issued_at: Math.floor(http.startTimeMs / 1_000),
     facts: {
-      ...callFacts(call, 'token', ipRoleOfClient(oidc.client)),
+      ...callFacts(call, 'token', ipRoleOfClient(oidc.client?.clientAuthMethod)),
       ...bindingOf(token),
       subject:
         grantType === GRANT_TYPES.clientCredentials && clientId !== undefined
@@ -286,7 +285,7 @@ function revocationEvents(call: ProviderCall): Events {
   const token = knownToken(call);
   const destroyed = token !== undefined && notes.destroyed.some((t) => t.jti === token.jti);
   const shared = {
-    ...callFacts(call, 'revocation', ipRoleOfClient(oidc.client)),
+    ...callFacts(call, 'revocation', ipRoleOfClient(oidc.client?.clientAuthMethod)),
     subject: subjectOf(token?.accountId),
     grant: grantOf(token?.grantId),
     session: sessionOf(token?.sessionUid),
@@ -309,7 +308,7 @@ function userinfoEvents(call: ProviderCall): Events {
   const value = presented?.value ?? param(oidc, 'access_token');
   return [
     {
-      ...callFacts(call, 'userinfo', ipRoleOfClient(oidc.client)),
+      ...callFacts(call, 'userinfo', ipRoleOfClient(oidc.client?.clientAuthMethod)),
       ...ending(call),
       kind: 'userinfo_accessed',
       subject: subjectOf(token?.accountId),
@@ -325,7 +324,7 @@ function userinfoEvents(call: ProviderCall): Events {
 
 function pushedRequestEvents(call: ProviderCall): Events {
   const shared = {
-    ...callFacts(call, 'par', ipRoleOfClient(call.oidc.client)),
+    ...callFacts(call, 'par', ipRoleOfClient(call.oidc.client?.clientAuthMethod)),
     ...authorizationParameters(call.oidc),
     ...ending(call),
   };
@@ -347,7 +346,11 @@ function deviceRequestEvents(call: ProviderCall): Events {
   const issuedAt = Math.floor(call.http.startTimeMs / 1_000);
   return [
     {
-      ...callFacts(call, 'device_authorization', ipRoleOfClient(call.oidc.client)),
+      ...callFacts(
+        call,
+        'device_authorization',
+        ipRoleOfClient(call.oidc.client?.clientAuthMethod),
+      ),
       ...ending(call),
       kind: 'device_authorization_requested',
       scopes_requested: words(param(call.oidc, 'scope')),
@@ -396,7 +399,11 @@ function deviceApprovalEvents(call: ProviderCall): Events {
 function backchannelEvents(call: ProviderCall): Events {
   return [
     {
-      ...callFacts(call, 'backchannel_authentication', ipRoleOfClient(call.oidc.client)),
+      ...callFacts(
+        call,
+        'backchannel_authentication',
+        ipRoleOfClient(call.oidc.client?.clientAuthMethod),
+      ),
       ...ending(call),
       kind: 'backchannel_auth_requested',
       scopes_requested: words(param(call.oidc, 'scope')),

@@ -16,6 +16,7 @@ import { ATTR, AUTH_EVENT_NAME } from '../model/attributes.ts';
 import type { Outcome } from '../model/kinds.ts';
 import type { KeyRing } from '../runtime/keyring.ts';
 import { eventAttributes } from './event_attributes.ts';
+import type { HttpFacts } from './http_facts.ts';
 import type { RecordedAuthEvent } from './recorded_event.ts';
 
 export interface RecordOptions {
@@ -139,4 +140,17 @@ function nameOf(error: unknown): string {
 /** A context whose parent is the given span, for events that belong together. */
 export function contextOf(span: SpanContext, base: Context = ROOT_CONTEXT): Context {
   return trace.setSpanContext(base, span);
+}
+
+/** Records the events of one request: the first is the parent of the others. */
+export function recordTogether(
+  recorder: AuthRecorder,
+  http: HttpFacts,
+  events: readonly RecordedAuthEvent[],
+): void {
+  let parent = http.parent;
+  for (const [index, event] of events.entries()) {
+    const span = recorder.record(event, { parent, startTimeMs: http.startTimeMs });
+    if (index === 0 && span !== undefined) parent = contextOf(span);
+  }
 }
