@@ -20,6 +20,9 @@ const KeyFile = z.strictObject({
 /** Shortest accepted `GRANTSCOPE_HASH_KEY`, in characters: 128 bits as hex. */
 export const HASH_KEY_LENGTH_MIN = 32;
 
+/** A short prefix of letters and 36 more characters. */
+const PREFIXED_UUID = /^[a-z]{1,12}:(?:uuid:)?([0-9a-fA-F-]{36})$/;
+
 interface Key {
   readonly id: string;
   readonly bytes: Buffer;
@@ -57,9 +60,13 @@ export class KeyRing {
     return value === '' ? '' : hmacRef(this.#current.bytes, domain, value);
   }
 
-  /** A token by its `jti`: a UUID is its own reference, anything else is keyed. */
+  /**
+   * A token by its `jti`: a UUID is its own reference, also behind a prefix (Keycloak 26 writes
+   * `onrtac:<uuid>`, others `urn:uuid:<uuid>`), because logs give it with and without; anything else is keyed.
+   */
   refOfJti(jti: string): Ref {
-    return isUuid(jti) ? jti.toLowerCase() : this.ref('token', jti);
+    const name = PREFIXED_UUID.exec(jti)?.[1] ?? jti;
+    return isUuid(name) ? name.toLowerCase() : this.ref('token', jti);
   }
 
   /** All references a value may be stored under, the current first. */

@@ -1,0 +1,125 @@
+import { isIP } from 'node:net';
+import Bowser from 'bowser';
+import type { AuthEvent } from '../../model/auth_event.ts';
+
+/** User agents whose family is remembered; the memory is emptied when it is full. */
+export const USER_AGENTS_REMEMBERED_MAX = 10_000;
+/** Family names longer than this are not families. */
+const FAMILY_LENGTH_MAX = 40;
+
+/**
+ * An address in one spelling: without port, brackets and zone; IPv4-mapped IPv6 as IPv4; '' for what is no
+ * address.
+ */
+export function normaliseIp(text: string): string {
+  let ip = text.trim();
+  const bracketed = /^\[([^\]]*)\](?::\d+)?$/.exec(ip)?.[1];
+  if (bracketed !== undefined) ip = bracketed;
+  else if (/^[\d.]+:\d+$/.test(ip)) ip = ip.slice(0, ip.indexOf(':'));
+  const zone = ip.indexOf('%');
+  if (zone >= 0) ip = ip.slice(0, zone);
+  const version = isIP(ip);
+  if (version === 0) return '';
+  if (version === 4) return ip;
+  const groups = expandIpv6(ip);
+  const mapped = groups.slice(0, 5).every((g) => g === 0) && groups[5] === 0xffff;
+  if (!mapped) return ip.toLowerCase();
+  const [high = 0, low = 0] = groups.slice(6);
+  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
+}
+
+/** The eight groups of a valid IPv6 address (RFC 4291 section 2.2). */
+function expandIpv6(ip: string): number[] {
+  const [head = '', tail] = ip.split('::');
+  const left = groupsOf(head);
+  if (tail === undefined) return left;
+  const right = groupsOf(tail);
+  const zeros = new Array<number>(Math.max(0, 8 - left.length - right.length)).fill(0);
+  return [...left, ...zeros, ...right];
+}
+
+function groupsOf(text: string): number[] {
+  if (text === '') return [];
+  return text.split(':').flatMap((part) => {
+    if (!part.includes('.')) return [parseInt(part, 16)];
+    const [a = 0, b = 0, c = 0, d = 0] = part.split('.').map(Number);
+    return [a * 256 + b, c * 256 + d];
+  });
+}
+
+/** The network of an address: `203.0.113.0/24`, `2001:db8:1::/48`; '' for what is no address. */
+export function networkOf(address: string): string {
+  const ip = normaliseIp(address);
+  if (ip === '') return '';
+  if (isIP(ip) === 4) return `${ip.split('.').slice(0, 3).join('.')}.0/24`;
+  const groups = expandIpv6(ip).slice(0, 3);
+  while (groups.length > 0 && groups.at(-1) === 0) groups.pop();
+  return `${groups.map((g) => g.toString(16)).join(':')}::/48`;
+}
+
+/** Programs that name themselves by one product token, in their usual spelling. */
+const PROGRAMS = new Map(
+  [
+    'curl',
+    'Wget',
+    'node',
+    'undici',
+    'axios',
+    'node-fetch',
+    'got',
+    'python-requests',
+    'python-httpx',
+    'Python-urllib',
+    'aiohttp',
+    'Go-http-client',
+    'okhttp',
+    'Java',
+    'Java-http-client',
+    'Apache-HttpClient',
+    'Jakarta',
+    'PostmanRuntime',
+    'insomnia',
+    'HTTPie',
+    'Ruby',
+    'Faraday',
+    'GuzzleHttp',
+    'openid-client',
+    'aws-cli',
+    'kubectl',
+    'Dart',
+    'CFNetwork',
+    'reqwest',
+    'hyper',
+    'libwww-perl',
+  ].map((name) => [name.toLowerCase(), name]),
+);
+
+const families = new Map<string, string>();
+
+/**
+ * The family of a user agent: a browser's name (`Chrome`, `Safari`), a program's (`curl`, `node`), '' where
+ * unknown. The text is taken as scrubbed already.
+ */
+export function uaFamily(userAgent: string): string {
+  if (userAgent === '') return '';
+  let family = families.get(userAgent);
+  if (family === undefined) {
+    family = findFamily(userAgent);
+    if (families.size >= USER_AGENTS_REMEMBERED_MAX) families.clear();
+    families.set(userAgent, family);
+  }
+  return family;
+}
+
+function findFamily(userAgent: string): string {
+  const product = /^[A-Za-z][A-Za-z0-9_.-]*/.exec(userAgent)?.[0] ?? '';
+  const program = PROGRAMS.get(product.toLowerCase());
+  if (program !== undefined) return program;
+  if (/^(?:mozilla|opera)$/i.test(product)) return Bowser.parse(userAgent).browser.name ?? '';
+  return product.length <= FAMILY_LENGTH_MAX ? product : '';
+}
+
+/** Adds what can be worked out from the event itself. Changed in place, like `normaliseEvent`. */
+export function enrichEvent(event: AuthEvent): void {
+  event.net.ua_family = uaFamily(event.net.user_agent);
+}
