@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS grantscope.notifications
   kind LowCardinality(String),
   alertname LowCardinality(String),
   labels Map(LowCardinality(String), String),
+  annotations Map(LowCardinality(String), String),
   finding_ids Array(UUID),
   -- firing | resolved
   state LowCardinality(String),
