@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { trace, context as activeContext } from '@opentelemetry/api';
 import type { IpRole } from '../model/kinds.ts';
+import { elapsedMs, nowMs } from './clock.ts';
 import {
   httpFacts,
-  nowMs,
   presentedToken,
   type HttpFacts,
   type HttpOptions,
@@ -142,10 +142,12 @@ function beginCall(
     token: undefined,
     refused: undefined,
   };
-  // `close` comes after `finish` and also when the caller went away.
-  res.once('close', () => {
+  const end = (): void => {
     recorder.guard(() => call.open.end(apiAccessed(call, res, options)));
-  });
+  };
+  // Told once: when the answer is out, or when the caller went away before.
+  res.once('finish', end);
+  res.once('close', end);
   return call;
 }
 
@@ -199,7 +201,7 @@ function apiAccessed(
       method: http.method,
       route: options.route?.(call.req) ?? matchedRoute(call.req),
       status,
-      duration_ms: nowMs() - http.startTimeMs,
+      duration_ms: elapsedMs(http.startTimeMs),
     },
   };
 }
@@ -235,7 +237,7 @@ async function validateCall(call: ApiCall, options: ResourceServerOptions): Prom
         kind: validation.valid ? 'token_validated' : 'token_rejected',
         outcome: validation.valid ? 'success' : 'failure',
         error: validation.valid ? undefined : { code: validation.code },
-        http: { method: call.http.method, duration_ms: nowMs() - startTimeMs },
+        http: { method: call.http.method, duration_ms: elapsedMs(startTimeMs) },
       },
       { parent: call.open.context, startTimeMs },
     ),

@@ -1,12 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { IpRole } from '../model/kinds.ts';
-import {
-  httpFacts,
-  ipRoleOfClient,
-  nowMs,
-  type HttpFacts,
-  type HttpOptions,
-} from './http_facts.ts';
+import { elapsedMs } from './clock.ts';
+import { httpFacts, ipRoleOfClient, type HttpFacts, type HttpOptions } from './http_facts.ts';
 import type { RecordedAuthEvent } from './recorded_event.ts';
 import { recordTogether, type AuthRecorder } from './recorder.ts';
 import type { Handler } from './express.ts';
@@ -61,7 +56,7 @@ export function expressAuthorizationServer(
     http: {
       method: http.method,
       status: res.statusCode,
-      duration_ms: nowMs() - http.startTimeMs,
+      duration_ms: elapsedMs(http.startTimeMs),
     },
   });
   const tokenFacts = (

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import { ROOT_CONTEXT, context as activeContext, trace, type Context } from '@opentelemetry/api';
+import { nowMs } from './clock.ts';
 import type { IpRole } from '../model/kinds.ts';
 import { core } from './otel_sdk.ts';
 
@@ -33,11 +34,6 @@ export function httpFacts(req: IncomingMessage, options: HttpOptions = {}): Http
     startTimeMs: nowMs(),
     parent: parentContext(req),
   };
-}
-
-/** Milliseconds since the epoch with a fraction; monotonic within the process. */
-export function nowMs(): number {
-  return performance.timeOrigin + performance.now();
 }
 
 function clientAddress(req: IncomingMessage, options: HttpOptions): string {

@@ -1,5 +1,6 @@
 import type { IpRole, Outcome, PkceMethod } from '../model/kinds.ts';
-import { nowMs, type HttpFacts } from './http_facts.ts';
+import { elapsedMs } from './clock.ts';
+import type { HttpFacts } from './http_facts.ts';
 import type {
   OidcClient,
   OidcContext,
@@ -52,7 +53,7 @@ export function callFacts(call: ProviderCall, endpoint: string, ipRole: IpRole):
       method: http.method,
       route: ctx._matchedRoute,
       status: ctx.status,
-      duration_ms: nowMs() - http.startTimeMs,
+      duration_ms: elapsedMs(http.startTimeMs),
     },
   };
 }

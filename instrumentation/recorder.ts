@@ -15,6 +15,7 @@ import {
 import { ATTR, AUTH_EVENT_NAME } from '../model/attributes.ts';
 import type { Outcome } from '../model/kinds.ts';
 import type { KeyRing } from '../runtime/keyring.ts';
+import { nowMs } from './clock.ts';
 import { eventAttributes } from './event_attributes.ts';
 import type { HttpFacts } from './http_facts.ts';
 import type { RecordedAuthEvent } from './recorded_event.ts';
@@ -65,7 +66,7 @@ export class AuthRecorder {
       const attributes = this.#attributesOf(event);
       const active = options.asSpanEvent === true ? trace.getActiveSpan() : undefined;
       if (active?.isRecording() === true) {
-        active.addEvent(AUTH_EVENT_NAME, attributes, options.endTimeMs);
+        active.addEvent(AUTH_EVENT_NAME, attributes, options.endTimeMs ?? nowMs());
         return active.spanContext();
       }
       const span = this.#startSpan(event.kind, options, attributes, event.http !== undefined);
@@ -125,7 +126,8 @@ export class AuthRecorder {
 
 function closeSpan(span: Span, outcome: Outcome | undefined, endTimeMs?: number): SpanContext {
   if (outcome === 'failure') span.setStatus({ code: SpanStatusCode.ERROR });
-  span.end(endTimeMs);
+  // Given in any case: for a span with a given start the SDK would end it by a clock of whole milliseconds.
+  span.end(endTimeMs ?? nowMs());
   return span.spanContext();
 }
 

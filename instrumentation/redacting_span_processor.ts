@@ -1,5 +1,5 @@
 import type { Attributes, AttributeValue, Context, Link } from '@opentelemetry/api';
-import { SECRET_KEYS, normaliseKey } from '../model/secret_keys.ts';
+import { SECRET_KEYS, normaliseKey } from './secret_keys.ts';
 import type { tracing } from './otel_sdk.ts';
 import { REDACTED, scrubText, withoutQuery } from './scrub.ts';
 

@@ -1,4 +1,4 @@
-import { SECRET_KEYS, normaliseKey } from '../model/secret_keys.ts';
+import { SECRET_KEYS, normaliseKey } from './secret_keys.ts';
 
 /** What stands in place of a secret. */
 export const REDACTED = '[redacted]';
