@@ -93,6 +93,10 @@ function listen(
   provider.on('grant.revoked', (_ctx: unknown, grantId: string) =>
     note((n) => add(n.revokedGrantIds, grantId)),
   );
+  provider.on('interaction.ended', (ctx: OidcContext) => {
+    const resumed = ctx.oidc?.entities?.Interaction;
+    if (resumed !== undefined) note((n) => (n.resumed = resumed));
+  });
   provider.on('authorization_code.saved', (code: OidcModel) => note((n) => (n.code = code)));
   provider.on('authorization.success', (_ctx: unknown, response?: object) =>
     note((n) => (n.authorized = response ?? {})),

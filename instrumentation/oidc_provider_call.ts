@@ -5,6 +5,7 @@ import type {
   OidcClient,
   OidcContext,
   OidcError,
+  OidcInteraction,
   OidcModel,
   OidcState,
 } from './oidc_provider_types.ts';
@@ -18,6 +19,8 @@ export interface RequestNotes {
   readonly destroyed: OidcModel[];
   /** The code that the authorization endpoint issued. */
   code?: OidcModel;
+  /** The interaction that this request resumes; a next step replaces it in the provider's own state. */
+  resumed?: OidcInteraction;
   /** `authorization.success`: the request was granted. */
   authorized?: { readonly access_token?: unknown };
 }
@@ -39,6 +42,11 @@ export interface ProviderCall {
 }
 
 type Facts = Omit<RecordedAuthEvent, 'kind'>;
+
+/** The interaction that brought the user back, if one did. */
+export function resumedInteraction(call: ProviderCall): OidcInteraction | undefined {
+  return call.notes.resumed ?? call.oidc.entities?.Interaction;
+}
 
 /** What every event of a call shares. */
 export function callFacts(call: ProviderCall, endpoint: string, ipRole: IpRole): Facts {

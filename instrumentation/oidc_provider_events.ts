@@ -16,6 +16,7 @@ import {
   outcomeOf,
   param,
   paramList,
+  resumedInteraction,
   sessionOf,
   subjectOf,
   type ProviderCall,
@@ -81,7 +82,7 @@ function authorizationEvents(call: ProviderCall): Events {
   const error = decidingError(notes);
   if (error !== undefined) {
     const failed = { ...shared, outcome: outcomeOf(error), error: errorOf(error) };
-    if (error.error === 'access_denied' && promptName(call) === 'consent') {
+    if (error.error === 'access_denied' && resumedInteraction(call)?.prompt?.name === 'consent') {
       events.push({ ...failed, kind: 'consent_denied' });
     }
     return [...events, { ...failed, kind: 'authorization_failed' }];
@@ -97,17 +98,13 @@ function authorizationEvents(call: ProviderCall): Events {
   return [...events, ...grantedEvents(call, shared)];
 }
 
-function promptName(call: ProviderCall): string | undefined {
-  return call.oidc.entities?.Interaction?.prompt?.name;
-}
-
 /** What the user did since the last step: results of earlier steps are carried along, and not told again. */
 function interactionEvents(
   call: ProviderCall,
   shared: Omit<RecordedAuthEvent, 'kind'>,
 ): RecordedAuthEvent[] {
   const { oidc } = call;
-  const before = oidc.entities?.Interaction?.lastSubmission;
+  const before = resumedInteraction(call)?.lastSubmission;
   const events: RecordedAuthEvent[] = [];
   if (oidc.result?.login !== undefined && before?.login === undefined) {
     events.push({ ...shared, kind: 'login', outcome: 'success', error: undefined });
