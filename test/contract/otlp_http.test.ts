@@ -153,6 +153,13 @@ describe('full success', () => {
     expect(hashes[1]).toBe(hashes[0]);
     expect(hashes[2]).not.toBe(hashes[0]);
   });
+
+  test('the same bytes as the other signal are another request', async () => {
+    const oneEmptyRecord = Buffer.from('0a0412021200', 'hex');
+    await server.send('/v1/traces', oneEmptyRecord, PROTOBUF);
+    await server.send('/v1/logs', oneEmptyRecord, PROTOBUF);
+    expect(new Set(server.ingest.batches.map((b) => b.contentHash)).size).toBe(2);
+  });
 });
 
 describe('refusals: a Status in the request’s encoding', () => {
@@ -215,6 +222,26 @@ describe('refusals: a Status in the request’s encoding', () => {
   test('another path is not the receiver’s', async () => {
     const answer = await server.send('/v1/metrics', '', PROTOBUF);
     expect([answer.status, answer.body.toString()]).toEqual([404, 'not mine']);
+  });
+
+  test('a client that goes on sending what was refused is cut off', async () => {
+    const socket = connect(server.port, '127.0.0.1');
+    const answered = new Promise<string>((resolve) => {
+      socket.once('data', (chunk: Buffer) => resolve(chunk.toString()));
+    });
+    const closed = new Promise((resolve) => socket.on('close', resolve));
+    socket.on('error', () => undefined);
+    socket.write(
+      'POST /v1/logs HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n',
+    );
+    const chunk = `100000\r\n${'x'.repeat(0x100000)}\r\n`;
+    const pump = (): void => {
+      while (socket.writable && socket.write(chunk));
+    };
+    socket.on('drain', pump);
+    pump();
+    expect(await answered).toContain('HTTP/1.1 415');
+    await closed;
   });
 
   test('a body that does not arrive in time is 408, and the connection is closed', async () => {
@@ -547,6 +574,8 @@ describe('redaction: nothing of a secret is in what leaves the receiver', () => 
       log({ body, severityText: text, eventName: text, attributes: everywhere }),
     );
     const request = group(records, everywhere);
+    request[0]!.schemaUrl = `https://as.example/?access_token=${bearer}`;
+    request[0]!.scopes[0]!.schemaUrl = jwt;
     request[0]!.scopes[0]!.scope = { name: text, version: jwt, attributes: everywhere };
     if (encoding === 'JSON') await server.send('/v1/logs', logsToJson(request), JSON_TYPE);
     else await server.send('/v1/logs', logsToProtobuf(request), PROTOBUF);

@@ -1,4 +1,6 @@
 /** Rows of spans and log records go into the real engine and come back as they were. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   otelLogsTable,
@@ -6,6 +8,7 @@ import {
   type OtelLogRow,
   type OtelSpanRow,
 } from '../../collector/receivers/otlp/rows.ts';
+import { BlockBuilder } from '../../collector/spool/native_block.ts';
 import { param, sql } from '../../model/sql.ts';
 import type { TableSpec } from '../../model/table_spec.ts';
 import type { Store } from '../../store/client.ts';
@@ -13,10 +16,11 @@ import { toJsonRow } from '../../store/insert.ts';
 import { openTestStore } from '../harness.ts';
 
 let store: Store;
+let dataDir: string;
 let close: () => Promise<void>;
 
 beforeAll(async () => {
-  ({ store, close } = await openTestStore());
+  ({ store, dataDir, close } = await openTestStore());
 });
 afterAll(() => close());
 
@@ -182,5 +186,62 @@ describe('grantscope.otel_logs', () => {
         EventName: 'x',
       },
     ]);
+  });
+});
+
+/** The collector's own way into the tables: a Native block in a file. */
+async function insertSegment<Row>(spec: TableSpec<Row>, rows: readonly Row[]): Promise<void> {
+  const builder = new BlockBuilder(spec);
+  for (const row of rows) builder.append(row);
+  const file = join(dataDir, `${spec.table}.native`);
+  writeFileSync(file, builder.take());
+  const columns = spec.columns.map((c) => c.name);
+  const segment = { table: spec.table, columns, file, deduplicationToken: `native-${spec.table}` };
+  await store.insertNative(segment);
+  await store.insertNative(segment);
+}
+
+describe('by a segment, as the collector writes it', () => {
+  const later = 2_000_000_000n;
+
+  test('spans arrive as by the other way, once', async () => {
+    const bare = { ...spanRow, resourceAttributes: {}, spanAttributes: {}, events: [], links: [] };
+    await insertSegment(otelTracesTable, [
+      { ...spanRow, timestamp: TIME + later },
+      { ...bare, timestamp: TIME + 2n * later, spanName: 'bare', duration: 0n },
+    ]);
+    const rows = await store.query<Record<string, unknown>>(
+      sql`SELECT * REPLACE (toString(Duration) AS Duration) FROM grantscope.otel_traces ORDER BY Timestamp`,
+    );
+    expect(rows).toHaveLength(3);
+    expect(rows[1]).toEqual({ ...rows[0], Timestamp: '2023-11-14 22:13:22.123456789' });
+    expect(rows[2]).toEqual({
+      ...rows[0],
+      Timestamp: '2023-11-14 22:13:24.123456789',
+      SpanName: 'bare',
+      Duration: '0',
+      ResourceAttributes: {},
+      SpanAttributes: {},
+      'Events.Timestamp': [],
+      'Events.Name': [],
+      'Events.Attributes': [],
+      'Links.TraceId': [],
+      'Links.SpanId': [],
+      'Links.TraceState': [],
+      'Links.Attributes': [],
+    });
+  });
+
+  test('log records arrive as by the other way, once', async () => {
+    await insertSegment(otelLogsTable, [{ ...logRow, timestamp: TIME + later }]);
+    const rows = await store.query<Record<string, unknown>>(
+      sql`SELECT *, TimestampTime FROM grantscope.otel_logs ORDER BY Timestamp`,
+    );
+    expect(rows).toHaveLength(2);
+    expect(rows[1]).toEqual({
+      ...rows[0],
+      Timestamp: '2023-11-14 22:13:22.123456789',
+      TimestampTime: '2023-11-14 22:13:22',
+    });
   });
 });
