@@ -13,7 +13,7 @@ import { Operations } from '../runtime/operations.ts';
 import { Hints } from '../runtime/signals.ts';
 import { holderOf, type Store } from '../store/client.ts';
 import { registerDetectorOperations } from '../detectors/main.ts';
-import { registerAlertOperations } from '../alerts/main.ts';
+import { registerSloOperations } from '../alerts/main.ts';
 import type { CliContext } from './define_command.ts';
 import { openMigratedStore, SERVER_FILE } from './serve.ts';
 
@@ -73,7 +73,7 @@ export function createCliContext(environment: Environment): CliContext {
       if (api !== undefined) return (await callApi(api, name, input)) as T;
       return withStore(async (store, own) => {
         await registerDetectorOperations(own, store);
-        await registerAlertOperations(own, store);
+        await registerSloOperations(own, store);
         const operation = own.operations.get(name);
         if (operation === undefined)
           throw new GrantscopeError(

@@ -91,6 +91,7 @@ export class Pipeline implements Ingest {
         clientIp: this.#deps.clientIp,
       });
       if (!processed.ok) return processed;
+      for (const field of processed.cut) this.#metrics.cut.inc({ source: source.id, field });
       events.push(processed.event);
     }
     return { ok: true, events };
@@ -133,6 +134,11 @@ function pipelineMetrics(metrics: Metrics) {
       'grantscope_events_unclassified_total',
       'Events of a vendor type that no mapping knows.',
       ['source'],
+    ),
+    cut: metrics.counter(
+      'grantscope_fields_cut_total',
+      'Fields that reached a length or count limit and were cut.',
+      ['source', 'field'],
     ),
     redacted: metrics.counter(
       'grantscope_fields_redacted_total',

@@ -98,10 +98,10 @@ describe('cutRecords', () => {
           fc.uint8Array({ maxLength: 200 }),
           fc.json().map((t) => Buffer.from(t)),
         ),
-        fc.constantFrom(['json'], ['text'], ['json', 'text']),
+        fc.constantFrom<('json' | 'text')[]>(['json'], ['text'], ['json', 'text']),
         (bytes, forms) => {
           try {
-            for (const record of cut(Buffer.from(bytes), ...(forms as ('json' | 'text')[])))
+            for (const record of cut(Buffer.from(bytes), ...(forms)))
               expect(typeof record.ok).toBe('boolean');
           } catch (error) {
             expect(error).toBeInstanceOf(GrantscopeError);
