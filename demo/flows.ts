@@ -235,9 +235,8 @@ async function notAllowed(town: Town): Promise<void> {
 
 /** Signing out revokes the refresh token, and with it the grant (RFC 7009). */
 async function signOut(town: Town): Promise<void> {
-  const session = takeOut(town);
-  if (session?.tokens.refresh === undefined) return;
-  await session.application.revoke(session, session.tokens.refresh);
+  const session = takeOut(town) ?? (await signIn(town, 'web', (s) => s.office));
+  await session.application.revoke(session, session.tokens.refresh ?? '');
 }
 
 /** A developer points a staging build at production; each application has one such developer. */

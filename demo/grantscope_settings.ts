@@ -3,8 +3,10 @@ import { grantTypesOf } from './authorization_server.ts';
 import type { ApplicationDefinition } from './population.ts';
 import { INTROSPECTION_CACHE_MS } from './resource_servers.ts';
 
-/** After a revocation, the detector lets pass what honest caches explain: their life and some skew. */
-export const REVOCATION_GRACE_MS = INTROSPECTION_CACHE_MS + 2_000;
+/** Clocks of the demo's hosts differ less than this: they are one machine's. */
+const SKEW_MS = 1_000;
+/** An attack on revocation starts this long after it: what caches and clocks explain has passed. */
+export const REVOCATION_WAIT_MS = INTROSPECTION_CACHE_MS + SKEW_MS + 500;
 
 /**
  * The `grantscope.yaml` of the demo: its registered clients (static registrations send no events), and the
@@ -20,5 +22,8 @@ export function grantscopeSettings(applications: readonly ApplicationDefinition[
       grant_types: [...grantTypesOf(a.kind)],
       token_endpoint_auth_method: a.clientSecret === undefined ? 'none' : 'client_secret_basic',
     })),
+    detectors: {
+      token_used_after_revocation: { cache_ttl_ms: INTROSPECTION_CACHE_MS, skew_ms: SKEW_MS },
+    },
   });
 }

@@ -109,6 +109,8 @@ export function paymentsApi(
   const introspect = introspection(options.issuer, options.introspector);
   const cache = new Map<string, { readonly at: number; readonly answer: Validation }>();
   const app = protectedApp(options, PAYMENTS_API, 'payments', async (token, request) => {
+    // The server introspects opaque tokens only, and answers anything else with an error.
+    if (token.includes('.')) return { valid: false, code: 'malformed' };
     const isStatement = request.url?.startsWith('/statements') === true;
     const lifeMs = isStatement ? STATEMENTS_CACHE_MS : INTROSPECTION_CACHE_MS;
     const digest = createHash('sha256').update(token).digest('base64');

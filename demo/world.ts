@@ -28,7 +28,7 @@ const EXPORT_INTERVAL_MS = 500;
 /** The second orders host lags behind by this much, ... */
 const SKEWED_CLOCK_MS = -2_000;
 /** ... and takes this share of the traffic: its rejections are the honest kind that SREs hunt. */
-const SKEWED_WEIGHT = 0.04;
+export const SKEWED_SHARE = 0.04;
 
 /** Who takes part, before anything runs: Grantscope's configuration names the same applications. */
 export interface Population {
@@ -49,6 +49,8 @@ export interface WorldOptions {
   /** Grantscope's hash key. */
   readonly hashKey: string;
   readonly onExportFailure?: (message: string) => void;
+  /** Share of the orders traffic that the host with the slow clock takes; default `SKEWED_SHARE`. */
+  readonly skewedShare?: number;
   /** Fixed ports for people; 0 takes free ones. */
   readonly ports?: { readonly authorizationServer: number; readonly gateway: number };
 }
@@ -174,13 +176,14 @@ async function startApis(
     ordersApi({ ...apiOptions('orders-api-old-host'), clockSkewMs: SKEWED_CLOCK_MS }),
   );
   const payments = await serve(paymentsApi({ ...apiOptions('payments-api'), introspector }));
+  const skewedShare = options.skewedShare ?? SKEWED_SHARE;
   const gatewayApp = apiGateway({
     recorder: telemetry.recorderOf('harbour-gateway'),
     random,
     routes: {
       orders: [
-        { url: orders.url, weight: 1 - SKEWED_WEIGHT },
-        { url: skewed.url, weight: SKEWED_WEIGHT },
+        { url: orders.url, weight: 1 - skewedShare },
+        { url: skewed.url, weight: skewedShare },
       ],
       payments: [{ url: payments.url, weight: 1 }],
       statements: [{ url: payments.url, weight: 1 }],

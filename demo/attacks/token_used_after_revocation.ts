@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { answerOf, defineAttack } from '../attack.ts';
-import { REVOCATION_GRACE_MS } from '../grantscope_settings.ts';
+import { REVOCATION_WAIT_MS } from '../grantscope_settings.ts';
 
 /**
  * The person loses the phone and support revokes its token, but the payments API goes on taking it for
@@ -26,8 +26,8 @@ export default defineAttack({
         answer: await answerOf(application.revoke(session, access)),
       },
     ];
-    // Inside the grace every resource server may still believe its cache; the attack starts after it.
-    await wait(REVOCATION_GRACE_MS);
+    // Until then every resource server may still believe its cache.
+    await wait(REVOCATION_WAIT_MS);
     return [
       ...steps,
       { what: 'payments refuses', answer: await read('/payments') },
