@@ -1,0 +1,37 @@
+import type { RateLimitName } from './define_route.ts';
+
+/** Limits of the API. Reaching one is answered with a problem and counted by `grantscope_api_limited_total`. */
+
+/** Requests a minute from one address, per kind of route. */
+export const REQUESTS_PER_MINUTE_MAX: Readonly<Record<RateLimitName, number>> = {
+  read: 3_000,
+  hash: 120,
+  operation: 60,
+};
+
+/** Largest request body, bytes. */
+export const API_BODY_BYTES_MAX = 256 * 1_024;
+
+/** Longest value that `POST /api/v1/hash` takes, characters. */
+export const HASH_VALUE_LENGTH_MAX = 32_768;
+
+/** Long operations that run at one time. */
+export const OPERATIONS_MAX = 2;
+
+/** Open event streams. */
+export const STREAM_CLIENTS_MAX = 64;
+
+/** Bytes that may wait for a slow reader of an event stream before it is cut off. */
+export const STREAM_BUFFER_BYTES_MAX = 64 * 1_024;
+
+/** Pause between two signs of life on an event stream, ms. */
+export const STREAM_HEARTBEAT_MS = 15_000;
+
+/** Pause between two looks at the store on behalf of event streams, ms. */
+export const STREAM_POLL_MS = 5_000;
+
+/** Open connections. */
+export const CONNECTIONS_MAX = 1_000;
+
+/** How long `stop` waits for running requests before it closes their connections, ms. */
+export const STOP_GRACE_MS = 5_000;

@@ -1,0 +1,173 @@
+import { z } from 'zod';
+import { isUuid } from '../../model/ids.ts';
+import { GrantscopeError } from '../../runtime/errors.ts';
+import type { EventSummary } from '../../store/queries/events.ts';
+import { findingsAbout } from '../../store/queries/findings.ts';
+import {
+  eventsOf,
+  INVESTIGATION_TYPES,
+  kindsOfReference,
+  lineageOf,
+  readTimeline,
+  RELATIONS,
+  summarise,
+  type InvestigationType,
+  type Lineage,
+} from '../../store/queries/investigations.ts';
+import type { Scope } from '../../store/queries/scope.ts';
+import { decodeCursor, encodeCursor, isTimeKey } from '../cursor.ts';
+import { defineRoutes, jsonRoute } from '../define_route.ts';
+import { RequestProblem } from '../problems.ts';
+import { Timeline, type TimelineEvent } from '../schemas/event_view.ts';
+import { FindingView } from '../schemas/finding_view.ts';
+import { InvestigationView, ReferenceView } from '../schemas/investigation_view.ts';
+import { CursorText, PageLimit, Reference, Text } from '../schemas/primitives.ts';
+
+/** A client goes by its id; everything else by a reference. */
+const Target = z.strictObject({ type: z.enum(INVESTIGATION_TYPES), ref: Text });
+type Target = z.infer<typeof Target>;
+
+function checkTarget(target: Target): Target {
+  if (target.type === 'client') return target;
+  if (isUuid(target.ref)) return { ...target, ref: target.ref.toLowerCase() };
+  throw new RequestProblem('invalid_argument', 'path.ref: not a reference', [
+    {
+      path: 'path.ref',
+      message: 'not a reference',
+      allowed: '8-4-4-4-12 hexadecimal digits; POST /api/v1/hash turns a value into one',
+    },
+  ]);
+}
+
+/** Null where the type has no tokens of its own. */
+async function lineageFor(scope: Scope, target: Target): Promise<Lineage | undefined> {
+  return target.type === 'token' || target.type === 'family'
+    ? lineageOf(scope, target.type, target.ref)
+    : undefined;
+}
+
+function about(target: Target, lineage: Lineage | undefined): Parameters<typeof findingsAbout>[1] {
+  if (lineage !== undefined) return { tokens: [target.ref, ...lineage.tokens.map((t) => t.ref)] };
+  if (target.type === 'subject') return { subject: target.ref };
+  if (target.type === 'client') return { client: target.ref };
+  return { entity: target.ref };
+}
+
+/** The nearest relation that one of the event's tokens has to the token under investigation. */
+function relationOf(
+  event: EventSummary,
+  target: Target,
+  byToken: ReadonlyMap<string, TimelineEvent['relation']>,
+): TimelineEvent['relation'] {
+  if (target.type === 'subject') return event.subject_ref === target.ref ? 'self' : 'actor';
+  if (byToken.size === 0) return 'self';
+  const found = new Set(event.tokens.map((t) => byToken.get(t.ref)));
+  return RELATIONS.find((r) => found.has(r)) ?? 'related';
+}
+
+const EMPTY_FACET = { total: 0, values: [] };
+const NO_EVENTS = {
+  events: 0,
+  failures: 0,
+  first_seen: null,
+  last_seen: null,
+  kinds: EMPTY_FACET,
+  clients: EMPTY_FACET,
+  networks: EMPTY_FACET,
+  user_agents: EMPTY_FACET,
+  scopes: EMPTY_FACET,
+  resources: EMPTY_FACET,
+  subjects: EMPTY_FACET,
+  sessions: EMPTY_FACET,
+  sources: EMPTY_FACET,
+};
+
+function notFound(type: InvestigationType): GrantscopeError {
+  return new GrantscopeError('not_found', `path.ref: no event or finding names this ${type}`);
+}
+
+const summary = jsonRoute({
+  method: 'get',
+  path: '/api/v1/investigations/{type}/{ref}',
+  operationId: 'investigate',
+  summary: 'What is known about a token, family, client, subject, session or grant.',
+  params: Target,
+  response: InvestigationView,
+  problems: [404],
+  handle: async ({ scope }, { params }) => {
+    const target = checkTarget(params);
+    const lineage = await lineageFor(scope, target);
+    const [counts, findings] = await Promise.all([
+      summarise(scope, eventsOf(scope, target.type, target.ref, lineage)),
+      findingsAbout(scope, about(target, lineage)),
+    ]);
+    if (counts === undefined && findings.length === 0) throw notFound(target.type);
+    return {
+      ...target,
+      ...(counts ?? NO_EVENTS),
+      tokens: lineage?.tokens ?? [],
+      tokens_truncated: lineage?.truncated ?? false,
+      findings: findings.map((f) => FindingView.parse(f)),
+    };
+  },
+});
+
+const timeline = jsonRoute({
+  method: 'get',
+  path: '/api/v1/investigations/{type}/{ref}/timeline',
+  operationId: 'investigationTimeline',
+  summary: 'Events of an investigation in the order of time, a page at a time.',
+  description: 'For a token: events of its family, parents and children too, marked by `relation`.',
+  params: Target,
+  query: z.strictObject({
+    sort: z.enum(['time', '-time']).default('time'),
+    limit: PageLimit,
+    cursor: CursorText.optional(),
+  }),
+  response: Timeline,
+  problems: [404],
+  handle: async ({ scope }, { params, query }) => {
+    const target = checkTarget(params);
+    const after = decodeCursor(query.sort, query.cursor, isTimeKey);
+    const lineage = await lineageFor(scope, target);
+    const page = await readTimeline(scope, eventsOf(scope, target.type, target.ref, lineage), {
+      limit: query.limit,
+      after,
+      descending: query.sort === '-time',
+    });
+    if (page.items.length === 0 && after === undefined) throw notFound(target.type);
+    // In a family's investigation every member is as near as any other.
+    const byToken = new Map(
+      (target.type === 'family' ? [] : (lineage?.tokens ?? [])).map((t) => [t.ref, t.relation]),
+    );
+    return {
+      items: page.items.map((e) => ({ ...e, relation: relationOf(e, target, byToken) })),
+      next_cursor: encodeCursor(query.sort, page.next),
+    };
+  },
+});
+
+const reference = jsonRoute({
+  method: 'get',
+  path: '/api/v1/references/{ref}',
+  operationId: 'lookUpReference',
+  summary: 'As what a reference is known: for a search that does not know what was pasted.',
+  params: z.strictObject({ ref: Reference }),
+  response: ReferenceView,
+  problems: [404],
+  handle: async ({ scope }, { params }) => {
+    const known = await kindsOfReference(scope, params.ref);
+    if (known.length === 0)
+      throw new GrantscopeError('not_found', 'path.ref: nothing stored names this reference');
+    return {
+      ref: params.ref,
+      known_as: known as z.infer<typeof ReferenceView>['known_as'],
+    };
+  },
+});
+
+export default defineRoutes({
+  id: 'investigations',
+  description: 'Everything about one token, client, subject, session or grant.',
+  routes: [summary, timeline, reference],
+});

@@ -1,0 +1,282 @@
+import { param, sql, type Sql } from '../../model/sql.ts';
+import { NIL_REF } from '../../model/ids.ts';
+import { readPage, type EventSummary } from './events.ts';
+import { isoTime, ofTenant, refOrEmpty, type Keyset, type Page, type Scope } from './scope.ts';
+
+/** What can be investigated. `token` covers codes and every other kind of token. */
+export const INVESTIGATION_TYPES = [
+  'token',
+  'family',
+  'client',
+  'subject',
+  'session',
+  'grant',
+] as const;
+export type InvestigationType = (typeof INVESTIGATION_TYPES)[number];
+
+/** Names listed per facet of a summary; the facet's `total` counts all. */
+export const FACET_VALUES_MAX = 50;
+/** Tokens that one investigation takes in as relatives; more are counted in `truncated`. */
+export const RELATED_TOKENS_MAX = 500;
+
+/** How a token of the ledger is related to the one under investigation; nearest first. */
+export const RELATIONS = ['self', 'parent', 'child', 'family', 'related'] as const;
+export type Relation = (typeof RELATIONS)[number];
+
+/** One token of the family under investigation, as the ledger knows it. */
+export interface LedgerToken {
+  readonly ref: string;
+  readonly type: string;
+  readonly ref_kind: string;
+  readonly relation: Relation;
+  readonly family_ref: string;
+  readonly parent_ref: string;
+  /** ISO 8601, from the first and last event that mention it. */
+  readonly first_seen: string;
+  readonly last_seen: string;
+  readonly events: number;
+  readonly expires_at: string | null;
+  readonly issued: number;
+  readonly presented: number;
+  readonly consumed: number;
+  /** First revocation, ISO 8601. */
+  readonly revoked_at: string | null;
+}
+
+export interface Lineage {
+  readonly tokens: readonly LedgerToken[];
+  /** True where the family has more than `RELATED_TOKENS_MAX` tokens: the oldest are taken. */
+  readonly truncated: boolean;
+}
+
+export interface Facet {
+  readonly total: number;
+  readonly values: readonly { readonly name: string; readonly events: number }[];
+}
+
+export interface InvestigationSummary {
+  readonly events: number;
+  readonly first_seen: string;
+  readonly last_seen: string;
+  readonly failures: number;
+  readonly kinds: Facet;
+  readonly clients: Facet;
+  readonly networks: Facet;
+  readonly user_agents: Facet;
+  readonly scopes: Facet;
+  readonly resources: Facet;
+  readonly subjects: Facet;
+  readonly sessions: Facet;
+  readonly sources: Facet;
+}
+
+/**
+ * The tokens that belong to an investigation of `ref`: the token itself, its parents, its children and the
+ * members of its rotation family (RFC 9700 section 4.14); for a family, all members.
+ */
+export async function lineageOf(
+  scope: Scope,
+  type: 'token' | 'family',
+  ref: string,
+): Promise<Lineage> {
+  const own =
+    type === 'family'
+      ? []
+      : await scope.store.query<{ families: string[]; parents: string[] }>(
+          sql`SELECT groupUniqArrayIf(family_ref, family_ref != ${param.uuid(NIL_REF)}) AS families, groupUniqArrayIf(parent_ref, parent_ref != ${param.uuid(NIL_REF)}) AS parents FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref = ${param.uuid(ref)}`,
+        );
+  const families = type === 'family' ? [ref] : (own[0]?.families ?? []);
+  const parents = own[0]?.parents ?? [];
+  const self = param.uuid(ref);
+  const rows = await scope.store.query<LedgerRow>(
+    sql`SELECT token_ref, anyLast(token_type) AS type, anyLast(token_ref_kind) AS ref_kind, max(family_ref) AS family, max(parent_ref) AS parent, min(time) AS first_seen, max(time) AS last_seen, uniqExact(event_id) AS events, max(expires_at) AS expires, uniqExactIf(event_id, token_role = 'issued') AS issued, uniqExactIf(event_id, token_role = 'presented') AS presented, uniqExactIf(event_id, token_role = 'consumed') AS consumed, minIf(time, token_role = 'revoked') AS revoked FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN (SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)} AND (token_ref = ${self} OR parent_ref = ${self} OR has(${param.uuids(families)}, family_ref) OR has(${param.uuids(parents)}, token_ref))) GROUP BY token_ref ORDER BY first_seen, token_ref LIMIT ${param.uint(RELATED_TOKENS_MAX + 1)}`,
+  );
+  const tokens = rows
+    .slice(0, RELATED_TOKENS_MAX)
+    .map((row) => toLedgerToken(row, { ref, families, parents }));
+  return { tokens, truncated: rows.length > RELATED_TOKENS_MAX };
+}
+
+/** Events of an investigation, oldest first unless `descending`. */
+export async function readTimeline(
+  scope: Scope,
+  events: Sql,
+  page: {
+    readonly limit: number;
+    readonly after?: Keyset | undefined;
+    readonly descending: boolean;
+  },
+): Promise<Page<EventSummary>> {
+  return readPage(scope, events, page);
+}
+
+/** The condition on `auth_events` that selects an investigation's events. */
+export function eventsOf(
+  scope: Scope,
+  type: InvestigationType,
+  ref: string,
+  lineage: Lineage | undefined,
+): Sql {
+  switch (type) {
+    case 'token':
+    case 'family':
+      return eventsOfTokens(scope, lineage?.tokens ?? []);
+    case 'client':
+      return sql`client_id = ${param.string(ref)}`;
+    case 'subject':
+      return sql`subject_ref = ${param.uuid(ref)} OR actor_ref = ${param.uuid(ref)}`;
+    case 'session':
+      return sql`session_ref = ${param.uuid(ref)}`;
+    case 'grant':
+      return sql`grant_ref = ${param.uuid(ref)}`;
+  }
+}
+
+/**
+ * The ledger is ordered by token, the events by kind, client and time. So the ledger names the events, and
+ * their kinds, clients and span of time let the engine skip the rest of the big table.
+ */
+function eventsOfTokens(scope: Scope, tokens: readonly LedgerToken[]): Sql {
+  const refs = param.uuids(tokens.map((t) => t.ref));
+  const ledger = (column: Sql): Sql =>
+    sql`(SELECT ${column} FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN ${refs})`;
+  return sql`event_id IN ${ledger(sql`event_id`)} AND kind IN ${ledger(sql`kind`)} AND client_id IN ${ledger(sql`client_id`)} AND time >= ${ledger(sql`min(time)`)} AND time <= ${ledger(sql`max(time)`)}`;
+}
+
+const FACETS = [
+  'kinds',
+  'clients',
+  'networks',
+  'user_agents',
+  'scopes',
+  'resources',
+  'subjects',
+  'sessions',
+  'sources',
+] as const;
+
+/** Per event, the facets it adds to, as (facet, value) pairs; text of columns is pinned to String. */
+const FACET_PAIRS = sql`arrayConcat([('kinds', toString(kind)), ('clients', toString(client_id)), ('networks', toString(net_network)), ('user_agents', toString(net_ua_family)), ('subjects', toString(subject_ref)), ('sessions', toString(session_ref)), ('sources', toString(source_id))], arrayMap(s -> ('scopes', toString(s)), arrayDistinct(scopes_granted)), arrayMap(s -> ('resources', toString(s)), arrayDistinct(resource)))`;
+
+/** Counts over all events of an investigation; undefined where there are none. */
+export async function summarise(
+  scope: Scope,
+  events: Sql,
+): Promise<InvestigationSummary | undefined> {
+  // An event that was sent twice counts once.
+  const rows = sql`SELECT * FROM grantscope.auth_events WHERE ${ofTenant(scope)} AND (${events}) LIMIT 1 BY event_id`;
+  const [row] = await scope.store.query<TotalsRow>(
+    sql`SELECT count() AS events, min(time) AS first_seen, max(time) AS last_seen, countIf(outcome IN ('failure', 'denied')) AS failures FROM (${rows})`,
+  );
+  const n = Number(row?.events ?? 0);
+  if (row === undefined || n === 0) return undefined;
+  const values = await scope.store.query<FacetRow>(
+    sql`SELECT pair.1 AS facet, pair.2 AS name, count() AS events, count() OVER (PARTITION BY pair.1) AS total FROM (SELECT arrayJoin(${FACET_PAIRS}) AS pair FROM (${rows})) WHERE name != '' AND name != ${param.string(NIL_REF)} GROUP BY facet, name ORDER BY facet, events DESC, name LIMIT ${param.uint(FACET_VALUES_MAX)} BY facet`,
+  );
+  const facets = Object.fromEntries(FACETS.map((f) => [f, toFacet(values, f)])) as Record<
+    (typeof FACETS)[number],
+    Facet
+  >;
+  return {
+    events: n,
+    first_seen: isoTime(row.first_seen),
+    last_seen: isoTime(row.last_seen),
+    failures: Number(row.failures),
+    ...facets,
+  };
+}
+
+/** Where a reference is known, for a search box that does not know what was pasted. */
+export async function kindsOfReference(
+  scope: Scope,
+  ref: string,
+): Promise<readonly { readonly type: string; readonly count: number }[]> {
+  const is = param.uuid(ref);
+  const count = (type: string, from: Sql, where: Sql): Sql =>
+    sql`SELECT ${param.string(type)} AS type, count() AS count FROM ${from} WHERE ${ofTenant(scope)} AND ${where}`;
+  const events = sql`grantscope.auth_events`;
+  const ledger = sql`grantscope.token_events`;
+  const rows = await scope.store.query<{ type: string; count: number | string }>(
+    sql`SELECT type, count FROM (${count('finding', sql`grantscope.findings FINAL`, sql`finding_id = ${is}`)} UNION ALL ${count('token', ledger, sql`token_ref = ${is}`)} UNION ALL ${count('family', ledger, sql`family_ref = ${is}`)} UNION ALL ${count('subject', events, sql`(subject_ref = ${is} OR actor_ref = ${is})`)} UNION ALL ${count('session', events, sql`session_ref = ${is}`)} UNION ALL ${count('grant', events, sql`grant_ref = ${is}`)} UNION ALL ${count('event', events, sql`event_id = ${is}`)}) WHERE count > 0`,
+  );
+  const order = ['finding', 'token', 'family', 'subject', 'session', 'grant', 'event'];
+  return rows
+    .map((r) => ({ type: r.type, count: Number(r.count) }))
+    .sort((a, b) => order.indexOf(a.type) - order.indexOf(b.type));
+}
+
+interface LedgerRow {
+  readonly token_ref: string;
+  readonly type: string;
+  readonly ref_kind: string;
+  readonly family: string;
+  readonly parent: string;
+  readonly first_seen: string;
+  readonly last_seen: string;
+  readonly events: number | string;
+  readonly expires: string;
+  readonly issued: number | string;
+  readonly presented: number | string;
+  readonly consumed: number | string;
+  readonly revoked: string;
+}
+
+function toLedgerToken(
+  row: LedgerRow,
+  around: { ref: string; families: readonly string[]; parents: readonly string[] },
+): LedgerToken {
+  return {
+    ref: row.token_ref,
+    type: row.type,
+    ref_kind: row.ref_kind,
+    relation: relationOf(row, around),
+    family_ref: refOrEmpty(row.family),
+    parent_ref: refOrEmpty(row.parent),
+    first_seen: isoTime(row.first_seen),
+    last_seen: isoTime(row.last_seen),
+    events: Number(row.events),
+    expires_at: neverAsNull(row.expires),
+    issued: Number(row.issued),
+    presented: Number(row.presented),
+    consumed: Number(row.consumed),
+    revoked_at: neverAsNull(row.revoked),
+  };
+}
+
+function relationOf(
+  row: LedgerRow,
+  around: { ref: string; families: readonly string[]; parents: readonly string[] },
+): Relation {
+  if (row.token_ref === around.ref) return 'self';
+  if (around.parents.includes(row.token_ref)) return 'parent';
+  if (row.parent === around.ref) return 'child';
+  if (around.families.includes(row.family)) return 'family';
+  return 'related';
+}
+
+function neverAsNull(text: string): string | null {
+  return text.startsWith('1970-01-01 00:00:00') ? null : isoTime(text);
+}
+
+interface TotalsRow {
+  readonly events: number | string;
+  readonly first_seen: string;
+  readonly last_seen: string;
+  readonly failures: number | string;
+}
+
+interface FacetRow {
+  readonly facet: string;
+  readonly name: string;
+  readonly events: number | string;
+  readonly total: number | string;
+}
+
+/** Most frequent first; unknown values ('' and the nil reference) are no value. */
+function toFacet(rows: readonly FacetRow[], facet: string): Facet {
+  const own = rows.filter((r) => r.facet === facet);
+  return {
+    total: Number(own[0]?.total ?? 0),
+    values: own.map((r) => ({ name: r.name, events: Number(r.events) })),
+  };
+}
