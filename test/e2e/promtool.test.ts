@@ -106,6 +106,13 @@ const unmeasured = {
   },
 };
 
+interface GeneratedRule {
+  alert?: string;
+  expr: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+}
+
 type Expectation = [at: string, alertname: string, alerts: Record<string, unknown>[]];
 
 function testRules(
@@ -342,18 +349,17 @@ describe('generation', () => {
 
   it('gives every alert a severity, a runbook that exists and, where inhibition looks, an slo', async () => {
     const rules = parse((await generateAlertRules())['alerts/generated/rules.yml']!) as {
-      groups: { rules: Record<string, any>[] }[];
+      groups: { rules: GeneratedRule[] }[];
     };
     const alerts = rules.groups.flatMap((g) => g.rules).filter((r) => 'alert' in r);
-    expect(alerts.map((a) => a['alert'])).toEqual([
+    expect(alerts.map((a) => a.alert)).toEqual([
       ...BURN_TIERS.map(() => BURN),
       UNMEASURED,
       'Watchdog',
     ]);
     for (const alert of alerts) {
-      expect(['page', 'ticket', 'none']).toContain(alert['labels'].severity);
-      const runbook = String(alert['annotations'].runbook_url)
-        .split('/')
+      expect(['page', 'ticket', 'none']).toContain(alert.labels['severity']);
+      const runbook = alert.annotations['runbook_url']!.split('/')
         .pop()!
         .replace('{{ $labels.slo }}', SLO);
       const page = readFileSync(join(packageRoot, 'alerts', 'runbooks', `${runbook}.md`), 'utf8');
@@ -370,8 +376,8 @@ describe('generation', () => {
       }
     }
     // Every alert that either side selects has the label: the expression carries it by aggregation.
-    for (const alert of alerts.filter((a) => a['alert'] === BURN))
-      expect(lines(alert['expr'])).toMatch(/^\( max by \(slo\) .* or on \(slo\) \( .* \) $/);
+    for (const alert of alerts.filter((a) => a.alert === BURN))
+      expect(lines(alert.expr)).toMatch(/^\( max by \(slo\) .* or on \(slo\) \( .* \) $/);
   });
 
   it('gives the same labels on both ways to Alertmanager', async () => {
