@@ -1,0 +1,274 @@
+import type { AuthEvent } from '../model/auth_event.ts';
+import type {
+  BoundDetector,
+  CandidateScope,
+  ClientLookup,
+  DayWindow,
+  FollowRefs,
+} from '../model/define_detector.ts';
+import { joinSql, param, sql, type Sql } from '../model/sql.ts';
+import type { Store } from '../store/client.ts';
+import { nsOfClickHouseTime, readEvents, timeSql } from '../store/read_events.ts';
+import { toFinding, type FindingContent } from './finding_identity.ts';
+
+/** Events read per entity; beyond it the earliest are kept, and the cut is counted. */
+export const EVENTS_PER_ENTITY_MAX = 2_000;
+/** References per query, so that a statement stays small. */
+const IDS_PER_QUERY_MAX = 5_000;
+const NS_PER_MS = 1_000_000n;
+const NS_PER_DAY = 86_400_000_000_000n;
+
+/** What is evaluated at once: an entity, and for daily rules one UTC day (`YYYY-MM-DD`, else ''). */
+export interface Unit {
+  readonly entity: string;
+  readonly day: string;
+}
+
+export interface UnitFindings {
+  readonly unit: Unit;
+  readonly findings: readonly FindingContent[];
+}
+
+export interface PageResult {
+  readonly results: readonly UnitFindings[];
+  readonly eventsRead: number;
+  /** Entities whose history was cut at `EVENTS_PER_ENTITY_MAX`. */
+  readonly truncated: number;
+}
+
+/** One page of units that the scope concerns, in order, after `after`. */
+export async function readUnits(
+  store: Store,
+  detector: BoundDetector,
+  scope: CandidateScope,
+  page: { readonly after: Unit | undefined; readonly limit: number },
+): Promise<readonly Unit[]> {
+  const candidates = detector.candidates(scope);
+  const isDaily = detector.docs.episodes === 'daily';
+  // An event also decides about the next day where a look-back reaches over midnight.
+  const days = isDaily
+    ? sql`arrayJoin(arrayDistinct([toString(toDate(at, 'UTC')), toString(toDate(at + toIntervalMillisecond(${param.uint(detector.lookbackMs)}), 'UTC'))]))`
+    : sql`''`;
+  const after =
+    page.after === undefined
+      ? sql``
+      : sql`WHERE (entity, day) > (${param.string(page.after.entity)}, ${param.string(page.after.day)})`;
+  return store.query<Unit>(sql`
+    SELECT entity, day FROM (SELECT toString(entity) AS entity, ${days} AS day FROM (${candidates}) WHERE entity != '')
+    ${after} GROUP BY entity, day ORDER BY entity, day LIMIT ${param.uint(page.limit)}`);
+}
+
+/** Evaluates units: reads their histories and lets the rule conclude. The same live and in a backtest. */
+export async function evaluateUnits(
+  store: Store,
+  detector: BoundDetector,
+  tenant: string,
+  clients: ClientLookup,
+  units: readonly Unit[],
+): Promise<PageResult> {
+  const byDay = new Map<string, Unit[]>();
+  for (const unit of units) byDay.set(unit.day, [...(byDay.get(unit.day) ?? []), unit]);
+  const results: UnitFindings[] = [];
+  let eventsRead = 0;
+  let truncated = 0;
+  for (const [day, ofDay] of byDay) {
+    const window = day === '' ? undefined : dayWindow(day, detector.lookbackMs);
+    const entities = ofDay.map((u) => u.entity);
+    const histories = await readHistories(store, detector, tenant, { clients, window, entities });
+    eventsRead += histories.eventsRead;
+    truncated += histories.truncated;
+    for (const unit of ofDay) {
+      const events = histories.events.get(unit.entity) ?? [];
+      const input = { entity: unit.entity, events, clients, window };
+      const signals = events.length === 0 ? [] : detector.evaluate(input);
+      const findings = signals.map((s) => toFinding(detector, tenant, unit.entity, s));
+      results.push({ unit, findings });
+    }
+  }
+  return { results, eventsRead, truncated };
+}
+
+function dayWindow(day: string, lookbackMs: number): DayWindow {
+  const from = nsOfClickHouseTime(`${day} 00:00:00`);
+  return { readFrom: from - BigInt(lookbackMs) * NS_PER_MS, from, to: from + NS_PER_DAY };
+}
+
+interface Selection {
+  readonly clients: ClientLookup;
+  readonly window: DayWindow | undefined;
+  readonly entities: readonly string[];
+}
+
+interface Histories {
+  readonly events: ReadonlyMap<string, readonly AuthEvent[]>;
+  readonly eventsRead: number;
+  readonly truncated: number;
+}
+
+/** A history row: which event belongs to which entity. */
+interface Mention {
+  readonly entity: string;
+  readonly event_id: string;
+  readonly at: string;
+}
+
+async function readHistories(
+  store: Store,
+  detector: BoundDetector,
+  tenant: string,
+  selection: Selection,
+): Promise<Histories> {
+  const history = detector.history({ tenant, ...selection });
+  const mentions = await readMentions(store, history);
+  const truncated = countFull(mentions);
+  const events = new EventCache(store, tenant, detector.docs.kinds);
+  await events.load(mentions);
+  const direct = collect(mentions, events);
+  const followed = new Map<string, FollowRefs>();
+  for (const entity of selection.entities) {
+    const own = direct.get(entity) ?? [];
+    const { clients, window } = selection;
+    if (own.length > 0)
+      followed.set(entity, detector.follow({ entity, events: own, clients, window }));
+  }
+  const more = await readFollowed(store, tenant, followed);
+  await events.load(more);
+  return {
+    events: collect([...mentions, ...more], events),
+    eventsRead: events.size,
+    truncated: truncated + countFull(more),
+  };
+}
+
+/** Adds the named limit to a history, after taking out repeated rows. */
+function readMentions(store: Store, history: Sql): Promise<Mention[]> {
+  return store.query<Mention>(sql`
+    SELECT entity, event_id, t AS at FROM (
+      SELECT entity, event_id, any(at) AS t FROM (${history}) GROUP BY entity, event_id
+    ) ORDER BY entity, t, event_id LIMIT ${param.uint(EVENTS_PER_ENTITY_MAX)} BY entity`);
+}
+
+function countFull(mentions: readonly Mention[]): number {
+  const counts = new Map<string, number>();
+  for (const m of mentions) counts.set(m.entity, (counts.get(m.entity) ?? 0) + 1);
+  return [...counts.values()].filter((n) => n >= EVENTS_PER_ENTITY_MAX).length;
+}
+
+/** Rows of the events that mention what `follow` asked for, by the entity that asked. */
+async function readFollowed(
+  store: Store,
+  tenant: string,
+  followed: ReadonlyMap<string, FollowRefs>,
+): Promise<Mention[]> {
+  const ask = async (
+    part: keyof FollowRefs,
+    statement: (refs: readonly string[]) => Sql,
+  ): Promise<Mention[]> => {
+    const owners = new Map<string, string[]>();
+    for (const [entity, refs] of followed)
+      for (const ref of refs[part] ?? []) owners.set(ref, [...(owners.get(ref) ?? []), entity]);
+    const rows: Mention[] = [];
+    for (const refs of chunks([...owners.keys()], IDS_PER_QUERY_MAX))
+      rows.push(...(await readMentions(store, statement(refs))));
+    return rows.flatMap((r) => (owners.get(r.entity) ?? []).map((entity) => ({ ...r, entity })));
+  };
+  const ofTenant = sql`tenant = ${param.string(tenant)}`;
+  return [
+    ...(await ask(
+      'tokens',
+      (refs) =>
+        sql`SELECT toString(token_ref) AS entity, event_id, time AS at FROM grantscope.token_events WHERE ${ofTenant} AND token_ref IN ${param.uuids(refs)}`,
+    )),
+    ...(await ask(
+      'families',
+      (refs) =>
+        sql`SELECT toString(family_ref) AS entity, event_id, time AS at FROM grantscope.token_events WHERE ${ofTenant} AND family_ref IN ${param.uuids(refs)} AND kind = 'grant_revoked'`,
+    )),
+    ...(await ask(
+      'grants',
+      (refs) =>
+        sql`SELECT toString(grant_ref) AS entity, event_id, time AS at FROM grantscope.auth_events WHERE ${ofTenant} AND kind = 'grant_revoked' AND grant_ref IN ${param.uuids(refs)}`,
+    )),
+  ];
+}
+
+function* chunks<T>(list: readonly T[], size: number): Generator<readonly T[]> {
+  for (let i = 0; i < list.length; i += size) yield list.slice(i, i + size);
+}
+
+/** Whole events by id, read once a page. */
+class EventCache {
+  readonly #store: Store;
+  readonly #where: Sql;
+  readonly #events = new Map<string, AuthEvent>();
+
+  constructor(store: Store, tenant: string, kinds: readonly string[]) {
+    this.#store = store;
+    this.#where = sql`tenant = ${param.string(tenant)} AND kind IN ${param.strings(kinds)}`;
+  }
+
+  get size(): number {
+    return this.#events.size;
+  }
+
+  get(id: string): AuthEvent | undefined {
+    return this.#events.get(id);
+  }
+
+  async load(mentions: readonly Mention[]): Promise<void> {
+    const times = new Map<string, bigint>();
+    for (const m of mentions)
+      if (!this.#events.has(m.event_id)) times.set(m.event_id, nsOfClickHouseTime(m.at));
+    // Neighbours in time together: the time bounds then spare whole partitions.
+    const ids = [...times].sort((a, b) => (a[1] < b[1] ? -1 : a[1] > b[1] ? 1 : 0));
+    for (const part of chunks(ids, IDS_PER_QUERY_MAX)) {
+      const from = part[0]?.[1] ?? 0n;
+      const to = part.at(-1)?.[1] ?? 0n;
+      const where = joinSql(
+        [
+          this.#where,
+          sql`time BETWEEN ${timeSql(from)} AND ${timeSql(to)}`,
+          sql`event_id IN ${param.uuids(part.map(([id]) => id))}`,
+        ],
+        ' AND ',
+      );
+      for (const event of await readEvents(this.#store, where)) this.#keep(event);
+    }
+  }
+
+  /** Two records with one id should be equal; where they are not, the choice must not depend on their order. */
+  #keep(event: AuthEvent): void {
+    const before = this.#events.get(event.event_id);
+    if (before === undefined || contentOf(event) < contentOf(before))
+      this.#events.set(event.event_id, event);
+  }
+}
+
+function contentOf(event: AuthEvent): string {
+  return JSON.stringify(event, (_key, value: unknown) =>
+    typeof value === 'bigint' ? value.toString() : value,
+  );
+}
+
+/** The events of each entity, once each, sorted by (time, event_id). */
+function collect(
+  mentions: readonly Mention[],
+  cache: EventCache,
+): ReadonlyMap<string, readonly AuthEvent[]> {
+  const byEntity = new Map<string, Map<string, AuthEvent>>();
+  for (const { entity, event_id } of mentions) {
+    const event = cache.get(event_id);
+    if (event === undefined) continue;
+    const own = byEntity.get(entity) ?? new Map<string, AuthEvent>();
+    own.set(event_id, event);
+    byEntity.set(entity, own);
+  }
+  return new Map(
+    [...byEntity].map(([entity, events]) => [entity, [...events.values()].sort(byTimeAndId)]),
+  );
+}
+
+function byTimeAndId(a: AuthEvent, b: AuthEvent): number {
+  if (a.time !== b.time) return a.time < b.time ? -1 : 1;
+  return a.event_id < b.event_id ? -1 : a.event_id > b.event_id ? 1 : 0;
+}

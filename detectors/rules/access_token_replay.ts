@@ -1,0 +1,359 @@
+import { z } from 'zod';
+import type { AuthEvent } from '../../model/auth_event.ts';
+import {
+  defineDetector,
+  LIFETIME_EPISODE,
+  type EvaluateInput,
+  type ExampleEvent,
+  type Signal,
+} from '../../model/define_detector.ts';
+import { exampleRef } from '../../model/example_ref.ts';
+import { param, sql } from '../../model/sql.ts';
+import { kindIn, ledgerCondition, touchedTokens } from './_ledger.ts';
+import { hasUserAddress, isoTime, known, mentionOf, requestKey } from './_origin.ts';
+
+const KINDS = ['token_validated', 'api_accessed', 'userinfo_accessed'] as const;
+/** Records kept per token, network, user agent and country: enough to say when each first appeared. */
+const USES_PER_ORIGIN_MAX = 20;
+
+const Parameters = z.strictObject({
+  /** Networks from which one token must have been accepted. */
+  min_networks: z.int().min(2).max(100).default(2),
+  /** Whether a further network must also come with a user agent or a country that is new to the token. */
+  require_second_signal: z.boolean().default(true),
+  /** Clients whose tokens are meant to be used from many places. */
+  exclude_clients: z.array(z.string()).default([]),
+});
+type Params = z.infer<typeof Parameters>;
+
+/** All uses of the token from one network, in order of first use. */
+interface NetworkUse {
+  readonly network: string;
+  readonly events: AuthEvent[];
+}
+
+/**
+ * One record per request: a gateway and the resource server behind it both report a call, and only the
+ * one that saw the user's own address tells where it came from.
+ */
+function oneRecordPerRequest(events: readonly AuthEvent[]): AuthEvent[] {
+  const byRequest = new Map<string, AuthEvent>();
+  for (const event of events) {
+    const key = requestKey(event) || event.event_id;
+    const before = byRequest.get(key);
+    const isBetter = before?.net.ip_role !== 'end_user' && event.net.ip_role === 'end_user';
+    if (before === undefined || isBetter) byRequest.set(key, event);
+  }
+  const chosen = new Set(byRequest.values());
+  return events.filter((e) => chosen.has(e));
+}
+
+const PRIVATE_NETWORK =
+  /^(10\.|127\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.|f[cd]|fe80|::1)/i;
+
+/** An inner address of unknown role is most likely a proxy's. */
+function tellsUserNetwork(event: AuthEvent): boolean {
+  if (!hasUserAddress(event) || event.net.network === '') return false;
+  return event.net.ip_role === 'end_user' || !PRIVATE_NETWORK.test(event.net.network);
+}
+
+function usesByNetwork(input: EvaluateInput<Params>): NetworkUse[] {
+  const accepted = input.events.filter(
+    (e) =>
+      e.outcome === 'success' &&
+      mentionOf(e, input.entity, ['presented']) !== undefined &&
+      !input.params.exclude_clients.includes(e.client.id),
+  );
+  const byNetwork = new Map<string, AuthEvent[]>();
+  for (const event of oneRecordPerRequest(accepted).filter(tellsUserNetwork)) {
+    const list = byNetwork.get(event.net.network) ?? [];
+    list.push(event);
+    byNetwork.set(event.net.network, list);
+  }
+  return [...byNetwork].map(([network, events]) => ({ network, events }));
+}
+
+/** A token bound to one key, with the proof checked at every use, is not replayed by moving about. */
+function isBoundToOneKey(uses: readonly NetworkUse[]): boolean {
+  const events = uses.flatMap((u) => u.events);
+  const keys = new Set(events.map((e) => e.binding_thumbprint));
+  const isBound = events.every((e) => e.binding === 'dpop' || e.binding === 'mtls');
+  return isBound && keys.size === 1 && !keys.has('');
+}
+
+interface Foreign {
+  readonly use: NetworkUse;
+  readonly reasons: readonly string[];
+}
+
+/**
+ * Networks that are new with a second sign: the user agent (or country) of their first use was not seen
+ * on any network used before. Only earlier networks clear a later one, so that whoever holds a stolen
+ * token cannot clear it by using it more.
+ */
+function foreignNetworks(uses: readonly NetworkUse[], params: Params): Foreign[] {
+  const agents = new Set<string>();
+  const countries = new Set<string>();
+  const foreign: Foreign[] = [];
+  for (const [i, use] of uses.entries()) {
+    const [first] = use.events;
+    const agent = first?.net.ua_family ?? '';
+    const country = first?.net.country ?? '';
+    const reasons: string[] = [];
+    if (agent !== '' && agents.size > 0 && !agents.has(agent))
+      reasons.push(`user agent ${agent} is new to the token (before: ${known(agents).join(', ')})`);
+    if (country !== '' && countries.size > 0 && !countries.has(country))
+      reasons.push(
+        `country ${country} is new to the token (before: ${known(countries).join(', ')})`,
+      );
+    if (i > 0 && (reasons.length > 0 || !params.require_second_signal))
+      foreign.push({ use, reasons });
+    for (const e of use.events) {
+      if (e.net.ua_family !== '') agents.add(e.net.ua_family);
+      if (e.net.country !== '') countries.add(e.net.country);
+    }
+  }
+  return foreign;
+}
+
+function evaluate(input: EvaluateInput<Params>): Signal[] {
+  const uses = usesByNetwork(input);
+  if (uses.length < input.params.min_networks || isBoundToOneKey(uses)) return [];
+  const foreign = foreignNetworks(uses, input.params);
+  const [firstForeign] = foreign;
+  if (firstForeign === undefined) return [];
+  const events = uses.flatMap((u) => u.events).sort((a, b) => (a.time < b.time ? -1 : 1));
+  const networks = uses.map((u) => u.network);
+  const [foreignEvent] = firstForeign.use.events;
+  return [
+    {
+      episode: LIFETIME_EPISODE,
+      verdict: 'replay',
+      severity: 'high',
+      confidence: foreign.some((f) => f.reasons.length > 1) ? 85 : 75,
+      summary: `One access token was accepted from ${networks.length} networks (${networks.slice(0, 5).join(', ')}).`,
+      reasons: foreign
+        .flatMap((f) => [`network ${f.use.network} used the token`, ...f.reasons])
+        .slice(0, 20),
+      evidence: {
+        networks,
+        foreign_networks: foreign.map((f) => f.use.network),
+        ua_families: known(events.map((e) => e.net.ua_family)),
+        countries: known(events.map((e) => e.net.country)),
+        first_foreign_use: foreignEvent === undefined ? '' : isoTime(foreignEvent),
+        routes: known(firstForeign.use.events.map((e) => e.http.route)).slice(0, 20),
+      },
+      events,
+      tokenRefs: [input.entity],
+    },
+  ];
+}
+
+const TOKEN = exampleRef('access token');
+const call = (
+  t: number,
+  network: string,
+  agent: string,
+  more: Partial<ExampleEvent> = {},
+): ExampleEvent => ({
+  t,
+  kind: 'api_accessed',
+  outcome: 'success',
+  client: { id: 'mobile-app' },
+  tokens: [{ role: 'presented', type: 'access', ref: TOKEN }],
+  ...more,
+  net: { network, ua_family: agent, ip_role: 'end_user', ...more.net },
+  http: { route: '/orders', ...more.http },
+});
+const HOME = '198.51.100.0/24';
+const AWAY = '203.0.113.0/24';
+const THIRD = '192.0.2.0/24';
+
+export default defineDetector<Params>({
+  id: 'access_token_replay',
+  version: 1,
+  title: 'Access token used from a second network',
+  family: 'token_replay',
+  severity: 'high',
+  confidence: 85,
+  description:
+    'A bearer token works for whoever holds it. The rule follows each access token over all resource servers and gateways and reports one that was accepted from a second network with another user agent or country.',
+  references: ['RFC 9700 section 4.10', 'RFC 6750 section 5.2', 'ATT&CK T1550.001'],
+  entity: 'token',
+  verdicts: {
+    replay: 'Accepted from a network, with a user agent or country, that is new to the token.',
+  },
+  evidence: {
+    networks: 'User networks in order of first use.',
+    foreign_networks: 'Those of them that came with a second sign.',
+    ua_families: 'User agent families over all uses.',
+    countries: 'Countries over all uses, where known.',
+    first_foreign_use: 'When the first foreign network first used the token.',
+    routes: 'Routes that the first foreign network called (at most 20).',
+  },
+  needs: [
+    'tokens.ref',
+    'tokens.role',
+    'tokens.type',
+    'outcome',
+    'net.network',
+    'net.ua_family',
+    'net.ip_role',
+  ],
+  kinds: KINDS,
+  episodes: 'lifetime',
+  quietMs: 3_600_000,
+  parameters: Parameters,
+  candidates: (scope) => sql`
+    SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
+    WHERE tenant = ${param.string(scope.tenant)} AND token_ref IN (${touchedTokens(scope, ['access'])})
+      AND ${ledgerCondition({ kinds: KINDS, types: ['access'], roles: ['presented'] })}
+      AND outcome = 'success' AND net_network != '' AND net_ip_role IN ('end_user', 'unknown')
+    GROUP BY token_ref HAVING uniqExact(net_network) >= 2`,
+  // Per origin, so that a busy token's thousands of calls from home don't hide the one from elsewhere.
+  history: (selection) => sql`
+    SELECT entity, event_id, at FROM (
+      SELECT entity, event_id, any(network) AS network, any(agent) AS agent, any(country) AS country, any(t) AS at FROM (
+        SELECT toString(token_ref) AS entity, event_id, net_network AS network, net_ua_family AS agent, net_country AS country, time AS t
+        FROM grantscope.token_events
+        WHERE tenant = ${param.string(selection.tenant)} AND token_ref IN ${param.uuids(selection.entities)}
+          AND token_type = 'access' AND token_role = 'presented' AND outcome = 'success' AND ${kindIn(KINDS)}
+      ) GROUP BY entity, event_id
+    ) ORDER BY entity, at, event_id LIMIT ${param.uint(USES_PER_ORIGIN_MAX)} BY entity, network, agent, country`,
+  evaluate,
+  falsePositives: [
+    'A user who switches to a VPN in another country within the life of one token.',
+    "A client back end whose address a source reports as the end user's: set ip_role, or list the client in exclude_clients.",
+    'Not reported: roaming within one network, carrier-grade NAT with one user agent, IPv6 privacy addresses (one /48), tokens bound to one key by DPoP or mTLS.',
+  ],
+  examples: [
+    {
+      name: 'fires when a stolen token is used from elsewhere by another program',
+      events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'curl', { http: { route: '/export' } })],
+      expect: [
+        {
+          entity: TOKEN,
+          episode: LIFETIME_EPISODE,
+          verdict: 'replay',
+          severity: 'high',
+          evidence: {
+            networks: [HOME, AWAY],
+            foreign_networks: [AWAY],
+            ua_families: ['Chrome', 'curl'],
+            countries: [],
+            first_foreign_use: '2026-01-05T12:01:00.000Z',
+            routes: ['/export'],
+          },
+        },
+      ],
+    },
+    {
+      name: 'fires on another country even with the same user agent; using it more does not clear it',
+      events: [
+        call(0, HOME, 'Chrome', { net: { country: 'DE' } }),
+        call(5, AWAY, 'Chrome', { net: { country: 'BR' } }),
+        call(6, AWAY, 'Chrome', { net: { country: 'DE' } }),
+      ],
+      expect: [
+        {
+          entity: TOKEN,
+          episode: LIFETIME_EPISODE,
+          verdict: 'replay',
+          severity: 'high',
+          evidence: {
+            networks: [HOME, AWAY],
+            foreign_networks: [AWAY],
+            ua_families: ['Chrome'],
+            countries: ['BR', 'DE'],
+            first_foreign_use: '2026-01-05T12:00:05.000Z',
+            routes: ['/orders'],
+          },
+        },
+      ],
+    },
+    {
+      name: 'silent: roaming with one user agent and no country known',
+      events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'Chrome'), call(90, THIRD, 'Chrome')],
+      expect: [],
+    },
+    {
+      name: 'silent: an app and its embedded browser on both networks',
+      events: [
+        call(0, HOME, 'okhttp'),
+        call(1, HOME, 'Chrome'),
+        call(60, AWAY, 'okhttp'),
+        call(61, AWAY, 'Chrome'),
+      ],
+      expect: [],
+    },
+    {
+      name: 'silent: two user agents in one network',
+      events: [call(0, HOME, 'Chrome'), call(1, HOME, 'curl')],
+      expect: [],
+    },
+    {
+      name: 'silent: the gateway sees the user, the resource server sees the gateway',
+      events: [
+        call(0, HOME, 'Chrome', { corr: { trace_id: 'a1' } }),
+        call(0.01, AWAY, 'node', { net: { ip_role: 'proxy' }, corr: { trace_id: 'a1' } }),
+        call(1, HOME, 'Chrome', { corr: { trace_id: 'a2' } }),
+        call(1.01, AWAY, 'node', { net: { ip_role: 'unknown' }, corr: { trace_id: 'a2' } }),
+      ],
+      expect: [],
+    },
+    {
+      name: "silent: the client's own back end uses the token too",
+      events: [
+        call(0, HOME, 'Chrome'),
+        call(3, AWAY, 'node', { net: { ip_role: 'client_backend' } }),
+      ],
+      expect: [],
+    },
+    {
+      name: 'silent: the second network was refused',
+      events: [call(0, HOME, 'Chrome'), call(3, AWAY, 'curl', { outcome: 'failure' })],
+      expect: [],
+    },
+    {
+      name: 'silent: a DPoP-bound token with one key moves about',
+      events: [
+        call(0, HOME, 'Chrome', { binding: 'dpop', binding_thumbprint: 'key-1' }),
+        call(3, AWAY, 'curl', { binding: 'dpop', binding_thumbprint: 'key-1' }),
+      ],
+      expect: [],
+    },
+    {
+      name: 'silent below a raised threshold',
+      parameters: { min_networks: 3 },
+      events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'curl')],
+      expect: [],
+    },
+    {
+      name: 'silent for a client that is excluded',
+      parameters: { exclude_clients: ['mobile-app'] },
+      events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'curl')],
+      expect: [],
+    },
+    {
+      name: 'fires on the network alone where no second sign is asked for',
+      parameters: { require_second_signal: false },
+      events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'Chrome')],
+      expect: [
+        {
+          entity: TOKEN,
+          episode: LIFETIME_EPISODE,
+          verdict: 'replay',
+          severity: 'high',
+          evidence: {
+            networks: [HOME, AWAY],
+            foreign_networks: [AWAY],
+            ua_families: ['Chrome'],
+            countries: [],
+            first_foreign_use: '2026-01-05T12:01:00.000Z',
+            routes: ['/orders'],
+          },
+        },
+      ],
+    },
+  ],
+});

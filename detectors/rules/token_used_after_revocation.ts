@@ -1,0 +1,297 @@
+import { z } from 'zod';
+import type { AuthEvent } from '../../model/auth_event.ts';
+import {
+  defineDetector,
+  LIFETIME_EPISODE,
+  type EvaluateInput,
+  type ExampleEvent,
+  type FollowRefs,
+  type Signal,
+} from '../../model/define_detector.ts';
+import { exampleRef } from '../../model/example_ref.ts';
+import type { EventKind } from '../../model/kinds.ts';
+import { param, sql } from '../../model/sql.ts';
+import { kindIn, nilRef, touchedTokens } from './_ledger.ts';
+import { isoTime, known, mentionOf, timeMs } from './_origin.ts';
+
+const ACCEPTING: readonly EventKind[] = ['token_validated', 'api_accessed', 'userinfo_accessed'];
+const ISSUING: readonly EventKind[] = ['token_issued', 'token_refreshed', 'token_exchanged'];
+const KINDS = [...ACCEPTING, ...ISSUING, 'token_revoked', 'grant_revoked'] as const;
+/** Ledger rows kept per token and role; the latest uses are what tells. */
+const ROWS_PER_ROLE_MAX = 200;
+
+const Parameters = z.strictObject({
+  /** How long a resource server may rely on an earlier validation, ms. */
+  cache_ttl_ms: z.int().min(0).max(3_600_000).default(60_000),
+  /** Difference of clocks between servers that is tolerated, ms. */
+  skew_ms: z.int().min(0).max(600_000).default(10_000),
+  /** Longest life of an access token, ms: how far back the issue of a touched token is searched by its grant. */
+  token_life_ms_max: z.int().min(60_000).max(2_592_000_000).default(86_400_000),
+  exclude_clients: z.array(z.string()).default([]),
+});
+type Params = z.infer<typeof Parameters>;
+
+function issueOf(input: Pick<EvaluateInput<Params>, 'entity' | 'events'>): AuthEvent | undefined {
+  return input.events.find((e) => mentionOf(e, input.entity, ['issued']) !== undefined);
+}
+
+function familiesOf(input: EvaluateInput<Params>): string[] {
+  return known(
+    input.events.flatMap((e) =>
+      e.tokens.filter((t) => t.ref === input.entity).map((t) => t.family_ref),
+    ),
+  );
+}
+
+function follow(input: EvaluateInput<Params>): FollowRefs {
+  const grant = issueOf(input)?.grant_ref ?? '';
+  return { families: familiesOf(input), ...(grant === '' ? {} : { grants: [grant] }) };
+}
+
+/** True where the event ends the token itself or the grant that it came from. */
+function isRevocation(event: AuthEvent, input: EvaluateInput<Params>): boolean {
+  if (event.outcome !== 'success' && event.outcome !== 'unknown') return false;
+  if (mentionOf(event, input.entity, ['revoked']) !== undefined) return true;
+  if (event.kind !== 'grant_revoked') return false;
+  const issued = issueOf(input);
+  // A token that was issued later, after a new consent, was not part of what was revoked.
+  if (issued === undefined || issued.time > event.time) return false;
+  const families = familiesOf(input);
+  const isSameGrant = issued.grant_ref !== '' && issued.grant_ref === event.grant_ref;
+  return isSameGrant || event.tokens.some((t) => families.includes(t.family_ref));
+}
+
+function evaluate(input: EvaluateInput<Params>): Signal[] {
+  const { entity, events, params } = input;
+  const revocation = events.find((e) => isRevocation(e, input));
+  if (revocation === undefined) return [];
+  const allowedMs = params.cache_ttl_ms + params.skew_ms;
+  const late = events.filter(
+    (e) =>
+      ACCEPTING.includes(e.kind) &&
+      e.outcome === 'success' &&
+      mentionOf(e, entity, ['presented']) !== undefined &&
+      timeMs(e) - timeMs(revocation) > allowedMs &&
+      !params.exclude_clients.includes(e.client.id),
+  );
+  const [firstLate] = late;
+  const lastLate = late.at(-1);
+  if (firstLate === undefined || lastLate === undefined) return [];
+  const seconds = (timeMs(lastLate) - timeMs(revocation)) / 1_000;
+  const servers = known(late.map((e) => e.source.instance || e.source.id));
+  const isDirect = mentionOf(revocation, entity, ['revoked']) !== undefined;
+  return [
+    {
+      episode: LIFETIME_EPISODE,
+      verdict: 'accepted_after_revocation',
+      severity: 'high',
+      confidence: 85,
+      summary: `An access token was still accepted ${seconds.toFixed(0)} s after its revocation.`,
+      reasons: [
+        isDirect ? 'the token itself was revoked' : 'the grant of the token was revoked',
+        `${allowedMs / 1_000} s are allowed for caches and clocks`,
+        ...servers.slice(0, 10).map((s) => `accepted by ${s}`),
+      ],
+      evidence: {
+        revoked_at: isoTime(revocation),
+        revoked_by: revocation.kind,
+        first_accepted_at: isoTime(firstLate),
+        last_accepted_at: isoTime(lastLate),
+        seconds_after: seconds,
+        acceptances: late.length,
+        servers,
+        networks: known(late.map((e) => e.net.network)),
+        routes: known(late.map((e) => e.http.route)).slice(0, 20),
+      },
+      events: [revocation, ...late],
+      tokenRefs: [entity],
+    },
+  ];
+}
+
+const TOKEN = exampleRef('access token');
+const GRANT = exampleRef('grant');
+const FAMILY = exampleRef('family');
+const issued: ExampleEvent = {
+  t: -300,
+  kind: 'token_issued',
+  outcome: 'success',
+  client: { id: 'web-shop' },
+  grant_ref: GRANT,
+  tokens: [{ role: 'issued', type: 'access', ref: TOKEN, family_ref: FAMILY }],
+};
+const revoke: ExampleEvent = {
+  t: 0,
+  kind: 'token_revoked',
+  outcome: 'success',
+  client: { id: 'web-shop' },
+  tokens: [{ role: 'revoked', type: 'access', ref: TOKEN }],
+};
+const use = (t: number, outcome: 'success' | 'failure' = 'success'): ExampleEvent => ({
+  t,
+  kind: outcome === 'success' ? 'api_accessed' : 'token_rejected',
+  outcome,
+  client: { id: 'web-shop' },
+  source: { id: 'envoy', instance: 'orders-api' },
+  http: { route: '/orders' },
+  net: { network: '198.51.100.0/24' },
+  tokens: [{ role: 'presented', type: 'access', ref: TOKEN }],
+});
+const expected = (t: number, lastT: number, count: number, by: string) => ({
+  entity: TOKEN,
+  episode: LIFETIME_EPISODE,
+  verdict: 'accepted_after_revocation',
+  severity: 'high' as const,
+  evidence: {
+    revoked_at: '2026-01-05T12:00:00.000Z',
+    revoked_by: by,
+    first_accepted_at: new Date(Date.UTC(2026, 0, 5, 12) + t * 1_000).toISOString(),
+    last_accepted_at: new Date(Date.UTC(2026, 0, 5, 12) + lastT * 1_000).toISOString(),
+    seconds_after: lastT,
+    acceptances: count,
+    servers: ['orders-api'],
+    networks: ['198.51.100.0/24'],
+    routes: ['/orders'],
+  },
+});
+
+export default defineDetector<Params>({
+  id: 'token_used_after_revocation',
+  version: 1,
+  title: 'Access token accepted after its revocation',
+  family: 'token_replay',
+  severity: 'high',
+  confidence: 85,
+  description:
+    'After a revocation, resource servers may rely on what they validated before for as long as their cache holds, and no longer. An acceptance after that means that a server does not learn of revocations, and that a thief keeps access.',
+  references: ['RFC 7009 section 2.1', 'RFC 7662 section 4', 'ATT&CK T1550.001'],
+  entity: 'token',
+  verdicts: { accepted_after_revocation: 'Accepted later than cache and clocks explain.' },
+  evidence: {
+    revoked_at: 'The first revocation of the token or its grant.',
+    revoked_by: 'token_revoked or grant_revoked.',
+    first_accepted_at: 'First acceptance beyond the allowance.',
+    last_accepted_at: 'Last acceptance.',
+    seconds_after: 'From revocation to last acceptance.',
+    acceptances: 'Number beyond the allowance (of at most 200 uses read).',
+    servers: 'Instances that accepted it.',
+    networks: 'Networks it came from.',
+    routes: 'Routes it opened (at most 20).',
+  },
+  needs: ['tokens.ref', 'tokens.role', 'kind', 'outcome', 'grant_ref', 'tokens.family_ref'],
+  kinds: KINDS,
+  episodes: 'lifetime',
+  quietMs: 3_600_000,
+  parameters: Parameters,
+  candidates: (scope, params) => {
+    const tenant = param.string(scope.tenant);
+    const revoked = sql`SELECT arrayJoin(tokens.ref) FROM grantscope.auth_events
+      WHERE tenant = ${tenant} AND kind IN ('token_revoked', 'grant_revoked')`;
+    const families = sql`SELECT arrayJoin(tokens.family_ref) AS f FROM grantscope.auth_events
+      WHERE tenant = ${tenant} AND kind = 'grant_revoked'`;
+    const grants = sql`SELECT grant_ref FROM grantscope.auth_events
+      WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND grant_ref != ${nilRef}`;
+    const lifeNs = BigInt(params.token_life_ms_max) * 1_000_000n;
+    const bornSince = sql`fromUnixTimestamp64Nano(${param.int64(scope.timeFrom - lifeNs)}, 'UTC')`;
+    const touched = touchedTokens(scope, ['access']);
+    return sql`
+    SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
+    WHERE tenant = ${tenant} AND token_type = 'access' AND token_ref IN (
+      -- Revoked itself.
+      SELECT token_ref FROM (${touched}) WHERE token_ref IN (${revoked})
+      UNION ALL
+      -- Of a revoked family.
+      SELECT token_ref FROM grantscope.token_events
+      WHERE tenant = ${tenant} AND token_role = 'issued' AND family_ref != ${nilRef}
+        AND family_ref IN (${families}) AND token_ref IN (${touched})
+      UNION ALL
+      SELECT token_ref FROM grantscope.token_events
+      WHERE tenant = ${tenant} AND token_role = 'issued' AND token_type = 'access' AND family_ref != ${nilRef}
+        AND family_ref IN (${families} AND ${scope.condition})
+      UNION ALL
+      -- Of a revoked grant: by the grant that its issue names.
+      SELECT arrayJoin(tokens.ref) FROM grantscope.auth_events
+      WHERE tenant = ${tenant} AND ${kindIn(ISSUING)} AND time >= ${bornSince}
+        AND grant_ref IN (${grants})
+        AND (hasAny(tokens.ref, (SELECT groupArray(token_ref) FROM (${touched})))
+          OR grant_ref IN (${grants} AND ${scope.condition}))
+    )
+    GROUP BY token_ref
+    HAVING countIf(token_role = 'presented' AND outcome = 'success' AND ${kindIn(ACCEPTING)}) > 0`;
+  },
+  history: (selection) => sql`
+    SELECT entity, event_id, at FROM (
+      SELECT toString(token_ref) AS entity, event_id, any(token_role) AS role, any(time) AS at
+      FROM grantscope.token_events
+      WHERE tenant = ${param.string(selection.tenant)} AND token_ref IN ${param.uuids(selection.entities)}
+        AND ${kindIn(KINDS)}
+      GROUP BY token_ref, event_id
+    ) ORDER BY entity, at DESC, event_id LIMIT ${param.uint(ROWS_PER_ROLE_MAX)} BY entity, role`,
+  follow,
+  evaluate,
+  falsePositives: [
+    'A resource server that validates self-contained tokens by signature alone accepts them until they expire: by design, but a gap.',
+    'Clocks that differ by more than skew_ms.',
+    'Not reported: acceptance within cache_ttl_ms + skew_ms, and access tokens whose refresh token alone was revoked.',
+  ],
+  examples: [
+    {
+      name: 'fires beyond cache and clocks',
+      events: [use(-10), revoke, use(70), use(70.001), use(500)],
+      expect: [expected(70.001, 500, 2, 'token_revoked')],
+    },
+    {
+      name: 'fires when the grant was revoked',
+      events: [
+        issued,
+        { t: 0, kind: 'grant_revoked', outcome: 'success', grant_ref: GRANT },
+        use(120),
+      ],
+      expect: [expected(120, 120, 1, 'grant_revoked')],
+    },
+    {
+      name: 'fires when the rotation family was revoked',
+      events: [
+        { ...issued, grant_ref: '' },
+        {
+          t: 0,
+          kind: 'grant_revoked',
+          outcome: 'success',
+          tokens: [
+            { role: 'revoked', type: 'refresh', ref: exampleRef('refresh'), family_ref: FAMILY },
+          ],
+        },
+        use(120),
+      ],
+      expect: [expected(120, 120, 1, 'grant_revoked')],
+    },
+    {
+      name: 'silent inside cache and clocks, and when refused',
+      events: [revoke, use(5), use(70), use(100, 'failure')],
+      expect: [],
+    },
+    {
+      name: 'silent: the revocation failed',
+      events: [{ ...revoke, outcome: 'failure' }, use(300)],
+      expect: [],
+    },
+    {
+      name: 'silent: issued after the grant was revoked and given anew',
+      events: [
+        { t: 0, kind: 'grant_revoked', outcome: 'success', grant_ref: GRANT },
+        { ...issued, t: 100 },
+        use(200),
+      ],
+      expect: [],
+    },
+    {
+      name: 'silent: another grant was revoked',
+      events: [
+        issued,
+        { t: 0, kind: 'grant_revoked', outcome: 'success', grant_ref: exampleRef('other grant') },
+        use(200),
+      ],
+      expect: [],
+    },
+  ],
+});

@@ -1,0 +1,247 @@
+import type { z } from 'zod';
+import type { AuthEvent } from './auth_event.ts';
+import type { PartialEvent } from './complete_event.ts';
+import type { EntityType, FindingFamily, Severity } from './finding.ts';
+import type { Ref } from './ids.ts';
+import type { EventKind } from './kinds.ts';
+import type { Sql } from './sql.ts';
+
+/**
+ * A detector is one file in `detectors/rules/` with `defineDetector({...})` as its default export.
+ *
+ * Its logic has three steps, and the engine (detectors/engine.ts) is the same live and in a backtest:
+ * 1. `candidates`: which entities could what is new concern? Cheap SQL, and **monotone**: more events
+ *    never take an entity out, or a finding could not be withdrawn when a late event explains it.
+ * 2. `history` (and `follow`): the events that decide about those entities, by event time.
+ * 3. `evaluate`: a pure function of these events, sorted by (time, event_id) and free of duplicates.
+ *    Nothing else goes into a finding, which is why findings don't depend on the order of arrival.
+ */
+
+/** What a client was registered with at a point of event time; an undefined part is unknown. */
+export interface RegisteredClient {
+  readonly scopes: ReadonlySet<string> | undefined;
+  readonly redirectUris: readonly string[] | undefined;
+}
+
+/** What SQL needs to leave out what was registered all along; see `registryKey`. */
+export interface RegistryKeys {
+  /** Clients whose registration is known for at least part of the time. */
+  readonly clients: readonly string[];
+  /** `registryKey(client, value)` of what every known version of the registration holds. */
+  readonly always: readonly string[];
+}
+
+/** Registered clients: grantscope.yaml first, then client_registered and client_updated events. */
+export interface ClientLookup {
+  at(clientId: string, time: bigint): RegisteredClient;
+  readonly scopeKeys: RegistryKeys;
+  readonly redirectKeys: RegistryKeys;
+}
+
+/** Joins a client and one of its values; SQL builds the same with `concat(client_id, '\n', value)`. */
+export function registryKey(clientId: string, value: string): string {
+  return `${clientId}\n${value}`;
+}
+
+/** What is new: rows that satisfy `condition`. */
+export interface CandidateScope {
+  readonly tenant: string;
+  /** On `inserted_at` (live) or on `time` (backtest); auth_events and token_events have both columns. */
+  readonly condition: Sql;
+  /** Event times of the new rows lie in [timeFrom, timeTo], ns. */
+  readonly timeFrom: bigint;
+  readonly timeTo: bigint;
+  readonly clients: ClientLookup;
+}
+
+/**
+ * One UTC day of event time, ns, for rules with an episode per day; events are read from `readFrom` on,
+ * so that a sliding window reaches back over midnight.
+ */
+export interface DayWindow {
+  readonly readFrom: bigint;
+  readonly from: bigint;
+  /** Exclusive. */
+  readonly to: bigint;
+}
+
+export interface HistorySelection {
+  readonly tenant: string;
+  readonly entities: readonly string[];
+  /** Absent for rules whose episode is the entity's whole life. */
+  readonly window: DayWindow | undefined;
+  readonly clients: ClientLookup;
+}
+
+export interface EvaluateInput<P> {
+  readonly entity: string;
+  /** Sorted by (time, event_id), each event once. */
+  readonly events: readonly AuthEvent[];
+  readonly params: P;
+  readonly clients: ClientLookup;
+  readonly window: DayWindow | undefined;
+}
+
+/** More to read before the evaluation: events that mention these tokens, and grant_revoked events of these families and grants. */
+export interface FollowRefs {
+  readonly tokens?: readonly Ref[];
+  readonly families?: readonly Ref[];
+  readonly grants?: readonly Ref[];
+}
+
+/** The episode of rules that conclude once per entity. */
+export const LIFETIME_EPISODE = 'lifetime';
+
+/** One conclusion about the entity. The engine makes a Finding of it. */
+export interface Signal {
+  /** `LIFETIME_EPISODE`, or the ISO time of the first signalling event within the day. */
+  readonly episode: string;
+  readonly verdict: string;
+  readonly severity: Severity;
+  /** 0-100. */
+  readonly confidence: number;
+  readonly summary: string;
+  /** Most telling first. */
+  readonly reasons: readonly string[];
+  /** JSON values; keys are documented in the rule's `evidence`. */
+  readonly evidence: Readonly<Record<string, unknown>>;
+  /** The events behind it, in order. */
+  readonly events: readonly AuthEvent[];
+  readonly tokenRefs: readonly Ref[];
+}
+
+/** An event of an example: `t` is in seconds after `EXAMPLE_START_MS`; `id` names it (default: its position). */
+export type ExampleEvent = Omit<PartialEvent, 'event_id' | 'time' | 'tenant'> & {
+  readonly t: number;
+  readonly id?: string;
+};
+
+export interface ExpectedFinding {
+  readonly entity: string;
+  readonly episode: string;
+  readonly verdict: string;
+  readonly severity: Severity;
+  /** The whole evidence, exactly. */
+  readonly evidence: Readonly<Record<string, unknown>>;
+}
+
+/** A timed sequence with the exact findings expected: none where the rule must stay silent. */
+export interface DetectorExample {
+  readonly name: string;
+  readonly parameters?: Readonly<Record<string, unknown>>;
+  readonly clients?: readonly {
+    readonly client_id: string;
+    readonly scope?: string;
+    readonly redirect_uris?: string[];
+  }[];
+  readonly events: readonly ExampleEvent[];
+  readonly expect: readonly ExpectedFinding[];
+}
+
+/** 2026-01-05T12:00:00Z, a Monday noon: when examples start. */
+export const EXAMPLE_START_MS = Date.UTC(2026, 0, 5, 12);
+
+/** The episode text of an example's second `t`, for rules with an episode per day. */
+export function exampleTime(t: number): string {
+  return new Date(EXAMPLE_START_MS + t * 1_000).toISOString();
+}
+
+export interface DetectorDocs {
+  /** Equals the file name. */
+  readonly id: string;
+  /** Grows when the logic changes so that old findings no longer hold; part of the finding id. */
+  readonly version: number;
+  readonly title: string;
+  readonly family: FindingFamily;
+  /** Of the gravest verdict. */
+  readonly severity: Severity;
+  /** Of the gravest verdict, 0-100. */
+  readonly confidence: number;
+  readonly description: string;
+  /** RFC sections, MITRE ATT&CK ids. */
+  readonly references: readonly string[];
+  readonly entity: EntityType;
+  /** Verdict to meaning. */
+  readonly verdicts: Readonly<Record<string, string>>;
+  /** Evidence key to meaning. */
+  readonly evidence: Readonly<Record<string, string>>;
+  /** Paths of AuthEvent fields (model/event_fields.ts) without which the rule is blind. */
+  readonly needs: readonly string[];
+  /** Kinds of events that it reads. */
+  readonly kinds: readonly EventKind[];
+  /** Whether an entity has one episode for life or episodes per UTC day of event time. */
+  readonly episodes: 'lifetime' | 'daily';
+  /** A finding closes when its last event is this old, ms. */
+  readonly quietMs: number;
+  readonly falsePositives: readonly string[];
+  readonly examples: readonly DetectorExample[];
+}
+
+interface DetectorLogic<P> {
+  /** A strict zod object with a default for each parameter. */
+  readonly parameters: z.ZodType<P>;
+  /** How far before an event its meaning is decided, ms; for daily rules. Default 0. */
+  readonly lookbackMs?: (params: P) => number;
+  /** Rows (entity String, at DateTime64(9)): one per new event that concerns the entity. */
+  readonly candidates: (scope: CandidateScope, params: P) => Sql;
+  /** Rows (entity String, event_id UUID, at DateTime64(9)). */
+  readonly history: (selection: HistorySelection, params: P) => Sql;
+  readonly follow?: (input: EvaluateInput<P>) => FollowRefs;
+  readonly evaluate: (input: EvaluateInput<P>) => readonly Signal[];
+}
+
+/** A detector whose parameters are set. */
+export interface BoundDetector {
+  readonly docs: DetectorDocs;
+  readonly params: Readonly<Record<string, unknown>>;
+  readonly lookbackMs: number;
+  candidates(scope: CandidateScope): Sql;
+  history(selection: HistorySelection): Sql;
+  follow(input: Omit<EvaluateInput<unknown>, 'params'>): FollowRefs;
+  evaluate(input: Omit<EvaluateInput<unknown>, 'params'>): readonly Signal[];
+}
+
+/** A wrong parameter: where, why and what is allowed. */
+export interface ParameterProblem {
+  readonly path: string;
+  readonly message: string;
+}
+
+export type BindResult =
+  | { readonly ok: true; readonly detector: BoundDetector }
+  | { readonly ok: false; readonly problems: readonly ParameterProblem[] };
+
+export interface Detector extends DetectorDocs {
+  readonly parameters: z.ZodType;
+  /** Checks the overrides and sets the parameters. Throws nothing. */
+  readonly bind: (overrides: Readonly<Record<string, unknown>>) => BindResult;
+}
+
+/** Declares a detector; see the head of this file. */
+export function defineDetector<P extends Readonly<Record<string, unknown>>>(
+  definition: DetectorDocs & DetectorLogic<P>,
+): Detector {
+  const { parameters, candidates, history, follow, evaluate, lookbackMs, ...docs } = definition;
+  const bind = (overrides: Readonly<Record<string, unknown>>): BindResult => {
+    const parsed = parameters.safeParse(overrides);
+    if (!parsed.success) {
+      const problems = parsed.error.issues.map((issue) => ({
+        path: issue.path.join('.'),
+        message: issue.message,
+      }));
+      return { ok: false, problems };
+    }
+    const params = parsed.data;
+    const detector: BoundDetector = {
+      docs,
+      params,
+      lookbackMs: lookbackMs?.(params) ?? 0,
+      candidates: (scope) => candidates(scope, params),
+      history: (selection) => history(selection, params),
+      follow: (input) => follow?.({ ...input, params }) ?? {},
+      evaluate: (input) => evaluate({ ...input, params }),
+    };
+    return { ok: true, detector };
+  };
+  return Object.freeze({ ...docs, parameters, bind });
+}
