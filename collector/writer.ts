@@ -4,6 +4,7 @@ import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type { Log } from '../runtime/log.ts';
 import type { Metrics } from '../runtime/metrics.ts';
 import type { Hints } from '../runtime/signals.ts';
+import { inSpan } from '../runtime/telemetry.ts';
 import type { Store } from '../store/client.ts';
 import { otelLogsTable, otelTracesTable } from './receivers/otlp/rows.ts';
 import { retireSegment, type SealedSegment, type SegmentTable } from './spool/segment.ts';
@@ -80,12 +81,14 @@ export class Writer {
     for (let wait = RETRY_MS_MIN; ; wait = Math.min(wait * 2, RETRY_MS_MAX)) {
       const end = this.#metrics.seconds.startTimer();
       try {
-        await this.#store.insertNative({
-          table: part.table,
-          columns: COLUMNS[part.table],
-          file: part.file,
-          deduplicationToken: `${segment.id}:${part.table}`,
-        });
+        await inSpan('store.insert', { table: part.table, rows: part.rows }, () =>
+          this.#store.insertNative({
+            table: part.table,
+            columns: COLUMNS[part.table],
+            file: part.file,
+            deduplicationToken: `${segment.id}:${part.table}`,
+          }),
+        );
         end();
         this.#healthy = true;
         this.#metrics.stored.inc({ table: part.table }, part.rows);
