@@ -14,7 +14,7 @@ import type {
   RecordedToken,
   RecordedTokenName,
 } from './recorded_event.ts';
-import { droppedUrlParts, scrubText, withoutQuery } from './scrub.ts';
+import { droppedUrlParts, scrubName, scrubText, withoutQuery } from './scrub.ts';
 
 /** Values kept of a list such as scopes or redirect URIs; the rest is cut. */
 export const LIST_LENGTH_MAX = 64;
@@ -35,13 +35,18 @@ export function eventAttributes(event: RecordedAuthEvent, keyRing: KeyRing): Att
   return to;
 }
 
+/** A name or id. */
 function text(to: Target, key: string, value: string | undefined): void {
+  if (value !== undefined && value !== '') to[key] = scrubName(value);
+}
+
+function freeText(to: Target, key: string, value: string | undefined): void {
   if (value !== undefined && value !== '') to[key] = scrubText(value);
 }
 
 function list(to: Target, key: string, values: readonly string[] | undefined): void {
   if (values !== undefined && values.length > 0) {
-    to[key] = values.slice(0, LIST_LENGTH_MAX).map(scrubText);
+    to[key] = values.slice(0, LIST_LENGTH_MAX).map(scrubName);
   }
 }
 
@@ -55,7 +60,7 @@ function protocolAttributes(to: Target, event: RecordedAuthEvent): void {
   text(to, ATTR.rawType, event.raw_type);
   text(to, ATTR.errorCode, event.error?.code);
   text(to, ATTR.oauthError, event.error?.oauth_error);
-  text(to, ATTR.errorDetail, event.error?.detail);
+  freeText(to, ATTR.errorDetail, event.error?.detail);
   text(to, ATTR.grantType, event.grant_type);
   text(to, ATTR.responseType, event.response_type);
   text(to, ATTR.endpoint, event.endpoint);
@@ -90,7 +95,7 @@ function identityAttributes(to: Target, event: RecordedAuthEvent, keyRing: KeyRi
 function networkAttributes(to: Target, event: RecordedAuthEvent): void {
   text(to, ATTR.clientAddress, event.net?.client_ip);
   text(to, ATTR.ipRole, event.net?.ip_role);
-  text(to, ATTR.userAgent, event.net?.user_agent);
+  freeText(to, ATTR.userAgent, event.net?.user_agent);
   text(to, ATTR.httpMethod, event.http?.method);
   text(to, ATTR.httpRoute, event.http?.route && withoutQuery(event.http.route));
   number(to, ATTR.httpStatus, event.http?.status);
@@ -187,7 +192,7 @@ function clientMetadataAttributes(to: Target, event: RecordedAuthEvent): void {
 
 function extAttributes(to: Target, event: RecordedAuthEvent): void {
   for (const [name, value] of Object.entries(event.ext ?? {}).slice(0, EXT_ENTRIES_MAX)) {
-    text(to, `${EXT_ATTRIBUTE_PREFIX}${name}`, value);
+    freeText(to, `${EXT_ATTRIBUTE_PREFIX}${name}`, value);
   }
   if (event.redirect_uri !== undefined) {
     const dropped = droppedUrlParts(event.redirect_uri);

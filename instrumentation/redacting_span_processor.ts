@@ -1,7 +1,7 @@
-import type { Attributes, AttributeValue, Context, Link } from '@opentelemetry/api';
+import type { Attributes, AttributeValue, Context, Link, SpanContext } from '@opentelemetry/api';
 import { SECRET_KEYS, normaliseKey } from './secret_keys.ts';
 import type { tracing } from './otel_sdk.ts';
-import { REDACTED, scrubText, withoutQuery } from './scrub.ts';
+import { REDACTED, scrubName, scrubText, withoutQuery } from './scrub.ts';
 
 type ReadableSpan = tracing.ReadableSpan;
 
@@ -21,8 +21,8 @@ const QUERY_KEYS: ReadonlySet<string> = new Set(['url.query', 'url.fragment', 'h
 /** `error.code` and the like: a secret's name at the end of a key that holds none. */
 const HARMLESS_KEY =
   /(?:^|\.)(?:error|exception|process|rpc|db|thread|connection|messaging|response)\.(?:code|state|request)$/;
-/** Our own attributes hold references only; the value scanners still look at them. */
-const OWN_KEY = /^oauth\./;
+/** Our own attributes hold names and references; the scanners look at them again all the same. */
+const OWN_NAME = /^oauth\.(?!ext\.|error\.description$)/;
 
 /**
  * Takes secrets out of what OTHER instrumentations (http, express, database clients) write into spans,
@@ -68,7 +68,10 @@ export function redactSpan(span: ReadableSpan): ReadableSpan {
       code: span.status.code,
       ...(span.status.message === undefined ? {} : { message: scrubText(span.status.message) }),
     },
-    spanContext: () => withoutTraceState(span),
+    spanContext: () => withoutTraceState(span.spanContext()),
+    ...(span.parentSpanContext === undefined
+      ? {}
+      : { parentSpanContext: withoutTraceState(span.parentSpanContext) }),
   };
   const descriptors = Object.fromEntries(
     Object.entries(redacted).map(([key, value]) => [key, { value, enumerable: true }]),
@@ -78,15 +81,17 @@ export function redactSpan(span: ReadableSpan): ReadableSpan {
 }
 
 /** Vendors write what they like into `tracestate`, and nothing here reads it. */
-function withoutTraceState(span: ReadableSpan): ReturnType<ReadableSpan['spanContext']> {
-  const { traceId, spanId, traceFlags, isRemote } = span.spanContext();
+function withoutTraceState(context: SpanContext): SpanContext {
+  const { traceId, spanId, traceFlags, isRemote } = context;
   return { traceId, spanId, traceFlags, ...(isRemote === undefined ? {} : { isRemote }) };
 }
 
 function redactLink(link: Link): Link {
-  return link.attributes === undefined
-    ? link
-    : { ...link, attributes: redactAttributes(link.attributes) };
+  return {
+    ...link,
+    context: withoutTraceState(link.context),
+    ...(link.attributes === undefined ? {} : { attributes: redactAttributes(link.attributes) }),
+  };
 }
 
 /** Attributes by key rules first, then by what the values look like. */
@@ -99,15 +104,19 @@ export function redactAttributes(attributes: Attributes): Attributes {
 }
 
 function redactValue(key: string, value: AttributeValue): AttributeValue {
-  if (!OWN_KEY.test(key)) {
-    if (QUERY_KEYS.has(key) || isSecretAttribute(key)) return REDACTED;
-    if (URL_KEYS.has(key)) {
-      return typeof value === 'string' ? scrubText(withoutQuery(value)) : REDACTED;
-    }
+  if (key.startsWith('oauth.'))
+    return scrubValue(value, OWN_NAME.test(key) ? scrubName : scrubText);
+  if (QUERY_KEYS.has(key) || isSecretAttribute(key)) return REDACTED;
+  if (URL_KEYS.has(key)) {
+    return scrubValue(value, (text) => scrubText(withoutQuery(text)));
   }
-  if (typeof value === 'string') return scrubText(value);
+  return scrubValue(value, scrubText);
+}
+
+function scrubValue(value: AttributeValue, scrub: (text: string) => string): AttributeValue {
+  if (typeof value === 'string') return scrub(value);
   if (!Array.isArray(value)) return value;
-  return value.map((item: unknown) => (typeof item === 'string' ? scrubText(item) : item)) as
+  return value.map((item: unknown) => (typeof item === 'string' ? scrub(item) : item)) as
     string[] | number[] | boolean[];
 }
 

@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { generateKeyPairSync } from 'node:crypto';
-import { Provider, type JWK } from 'oidc-provider';
+import { Provider } from 'oidc-provider';
 import {
   instrumentOidcProvider,
   startTelemetry,
