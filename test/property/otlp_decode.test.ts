@@ -20,7 +20,7 @@ import {
 import {
   emptyLogRecord,
   emptySpan,
-  setAttribute,
+  setOwn,
   type Attributes,
   type AttributeValue,
   type OtlpLogRecord,
@@ -70,7 +70,7 @@ const attributes = fc.array(fc.tuple(key, value), { maxLength: 4 }).map(fromEntr
 
 function fromEntries(entries: readonly (readonly [string, AttributeValue])[]): Attributes {
   const result: Attributes = {};
-  for (const [k, v] of entries) setAttribute(result, k, v);
+  for (const [k, v] of entries) setOwn(result, k, v);
   return result;
 }
 
@@ -137,6 +137,13 @@ describe('both encodings say the same', () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  test('more attribute keys than are remembered, of one length, twice', () => {
+    const keys = Array.from({ length: 5_000 }, (_x, i) => `key-${String(i).padStart(5, '0')}`);
+    const log = { ...emptyLogRecord(), attributes: fromEntries(keys.map((k, i) => [k, i])) };
+    const request = group([log, log]);
+    expect(decodeLogsRequest(logsToProtobuf(request))).toEqual(request);
   });
 
   test('a 64-bit number in JSON keeps its last digits, also when it is no text', () => {

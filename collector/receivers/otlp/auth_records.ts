@@ -31,16 +31,15 @@ export interface AuthRecordContext {
 export function authRecordsOfSpan(span: OtlpSpan, context: AuthRecordContext): AuthRecord[] {
   const records: AuthRecord[] = [];
   const end = span.endTimeUnixNano === 0n ? span.startTimeUnixNano : span.endTimeUnixNano;
-  const ids = { trace_id: span.traceId, span_id: span.spanId };
   if (isAuthEvent(span.name, span.attributes)) {
-    const attributes = plainAttributes(withDuration(span));
-    records.push(ownRecord({ attributes, time: end, name: span.name, ...ids }, context));
+    const attributes = withDuration(plainAttributes(span.attributes), span);
+    records.push(ownRecord({ attributes, time: end, name: span.name, ids: span }, context));
   }
   for (const event of span.events) {
     if (event.name !== AUTH_EVENT_NAME) continue;
     const attributes = plainAttributes({ ...inherited(span.attributes), ...event.attributes });
     const time = event.timeUnixNano === 0n ? end : event.timeUnixNano;
-    records.push(ownRecord({ attributes, time, name: event.name, ...ids }, context));
+    records.push(ownRecord({ attributes, time, name: event.name, ids: span }, context));
   }
   return records;
 }
@@ -60,8 +59,7 @@ export function authRecordOfLog(
   const time = log.timeUnixNano === 0n ? log.observedTimeUnixNano : log.timeUnixNano;
   const attributes = plainAttributes(log.attributes);
   const observed = log.observedTimeUnixNano;
-  const ids = { trace_id: log.traceId, span_id: log.spanId };
-  return ownRecord({ attributes, time, name, observed, ...ids }, context);
+  return ownRecord({ attributes, time, name, observed, ids: log }, context);
 }
 
 /** The event's name: the field, or the attribute that stood for it before opentelemetry-proto 1.5. */
@@ -80,10 +78,13 @@ function isAuthEvent(name: string, attributes: Readonly<Attributes>): boolean {
 }
 
 /** The time a span took stands for the time of the request, where the instrumentation gives none. */
-function withDuration(span: OtlpSpan): Attributes {
-  const { startTimeUnixNano: start, endTimeUnixNano: end, attributes } = span;
-  if (attributes[ATTR.durationMs] !== undefined || start === 0n || end < start) return attributes;
-  return { ...attributes, [ATTR.durationMs]: Number(end - start) / 1e6 };
+function withDuration(
+  attributes: Record<string, PlainValue>,
+  { startTimeUnixNano: start, endTimeUnixNano: end }: OtlpSpan,
+): Record<string, PlainValue> {
+  if (attributes[ATTR.durationMs] === undefined && start !== 0n && end >= start)
+    attributes[ATTR.durationMs] = Number(end - start) / 1e6;
+  return attributes;
 }
 
 /** Prefixes of what belongs to one auth event alone: a span's own event must not colour the events within it. */
@@ -101,18 +102,20 @@ interface OwnRecord {
   readonly time: bigint;
   readonly observed?: bigint;
   readonly name: string;
-  readonly trace_id: string;
-  readonly span_id: string;
+  readonly ids: { readonly traceId: string; readonly spanId: string };
 }
 
 function ownRecord(own: OwnRecord, context: AuthRecordContext): AuthRecord {
   const source = context.sources.get(OTLP_SOURCE_ID);
   if (source === undefined) return unknownSource(context);
-  const { time, observed = 0n, ...rest } = own;
+  const { attributes, time, observed = 0n, name, ids } = own;
   const value = {
-    ...rest,
+    attributes,
     time_unix_nano: (time === 0n ? context.receivedAt : time).toString(),
     ...(observed === 0n ? {} : { observed_time: observed.toString() }),
+    name,
+    trace_id: ids.traceId,
+    span_id: ids.spanId,
     resource: context.resource,
   };
   return { ok: true, source, record: { form: 'json', value } };

@@ -5,7 +5,7 @@ import {
   emptyLogRecord,
   emptyScope,
   emptySpan,
-  setAttribute,
+  setOwn,
   type Attributes,
   type AttributeValue,
   type LogsRequest,
@@ -214,7 +214,7 @@ function readAttributes(
   const attributes: Attributes = {};
   for (const item of list(value, field)) {
     const json = object(item, field);
-    setAttribute(
+    setOwn(
       attributes,
       text(json['key'], `${field}.key`),
       readAnyValue(json['value'], budget, depth, field),

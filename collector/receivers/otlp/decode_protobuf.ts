@@ -4,7 +4,7 @@ import {
   emptyLogRecord,
   emptyScope,
   emptySpan,
-  setAttribute,
+  setOwn,
   type Attributes,
   type AttributeValue,
   type LogsRequest,
@@ -337,12 +337,12 @@ function readAttribute(
   let value: AttributeValue = null;
   while (reader.hasMore) {
     const tag = reader.tag();
-    if (tag >>> 3 === 1) key = reader.text(tag & 7, field);
+    if (tag >>> 3 === 1) key = reader.name(tag & 7, field);
     else if (tag >>> 3 === 2) value = readAnyValue(input, tag & 7, depth, field);
     else reader.skip(tag & 7);
   }
   reader.close(outer);
-  setAttribute(target, key, value);
+  setOwn(target, key, value);
 }
 
 function readAnyValue(input: Input, wire: number, depth: number, field: string): AttributeValue {

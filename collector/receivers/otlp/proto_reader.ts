@@ -19,6 +19,17 @@ const GROUP_DEPTH_MAX = 32;
 
 const ZERO_ID = /^0+$/;
 
+/** Names of up to this many bytes are remembered. */
+const NAME_BYTES_MAX = 64;
+/** Names remembered: a power of two. A name takes the place that its hash says, whoever is there. */
+const NAMES_MAX = 2_048;
+
+interface KnownName {
+  readonly bytes: Buffer;
+  readonly text: string;
+}
+const knownNames: (KnownName | undefined)[] = Array.from({ length: NAMES_MAX }, () => undefined);
+
 /**
  * Reads the protobuf wire format in one pass, without copying. `open` narrows the reader to an embedded
  * message, `close` widens it again; nothing is read beyond the innermost message. Whatever the bytes are, a
@@ -69,6 +80,27 @@ export class ProtoReader {
     // Node replaces what is not UTF-8 by U+FFFD; the bytes are looked at again only where one appears.
     if (text.includes('\uFFFD') && !isUtf8(this.#bytes.subarray(start, this.#position)))
       throw undecodable(`protobuf: ${field} is not valid UTF-8`);
+    return text;
+  }
+
+  /**
+   * As `text`, for attribute keys. They recur from record to record, and the same string is given out again:
+   * nothing is decoded, and objects with the same keys share their shape.
+   */
+  name(wire: number, field: string): string {
+    const before = this.#position;
+    const length = this.#length(wire, field);
+    const start = this.#position;
+    this.#position = before;
+    if (length > NAME_BYTES_MAX) return this.text(wire, field);
+    const place = placeOf(this.#bytes, start, length);
+    const known = knownNames[place];
+    if (known?.bytes.length === length && isSame(this.#bytes, start, known.bytes)) {
+      this.#position = start + length;
+      return known.text;
+    }
+    const text = this.text(wire, field);
+    knownNames[place] = { bytes: Buffer.from(this.#bytes.subarray(start, start + length)), text };
     return text;
   }
 
@@ -214,4 +246,15 @@ export function exactInteger(value: bigint): number | bigint {
   return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER)
     ? Number(value)
     : value;
+}
+
+function placeOf(bytes: Buffer, start: number, length: number): number {
+  let hash = length;
+  for (let i = start; i < start + length; i++) hash = (Math.imul(hash, 31) + (bytes[i] ?? 0)) | 0;
+  return hash & (NAMES_MAX - 1);
+}
+
+function isSame(bytes: Buffer, start: number, expected: Buffer): boolean {
+  for (let i = 0; i < expected.length; i++) if (bytes[start + i] !== expected[i]) return false;
+  return true;
 }

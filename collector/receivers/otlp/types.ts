@@ -130,10 +130,10 @@ export function emptyScope(): OtlpScope {
 }
 
 /**
- * Sets an attribute. `__proto__` becomes an ordinary own property, so that a sender can neither change a
- * prototype nor hide an attribute behind it.
+ * Sets a property whose name the sender chose. `__proto__` becomes an ordinary own property, so that a sender can
+ * neither change a prototype nor hide an attribute behind it.
  */
-export function setAttribute(target: Attributes, key: string, value: AttributeValue): void {
+export function setOwn<V>(target: Record<string, V>, key: string, value: V): void {
   if (key === '__proto__') {
     Object.defineProperty(target, key, {
       value,
