@@ -1,10 +1,11 @@
 import { randomInt } from 'node:crypto';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { messageOf } from '../runtime/errors.ts';
+import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type * as Run from './run.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
+const USAGE_CODES: readonly string[] = ['config_invalid', 'invalid_argument', 'listen_failed'];
 /** By convention 128 + SIGINT. */
 const EXIT_INTERRUPTED = 130;
 const SEED_MAX = 2 ** 32;
@@ -127,7 +128,8 @@ async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
     console.error(`demo: ${messageOf(error)}`);
-    return EXIT_FAILED;
+    const isUsage = error instanceof GrantscopeError && USAGE_CODES.includes(error.code);
+    return isUsage ? EXIT_USAGE : EXIT_FAILED;
   }
 }
 
