@@ -16,6 +16,9 @@ export const EXPORT_INTERVAL_MS = 1_000;
 /** One export with its retries, ms; then the batch counts as failed. */
 export const EXPORT_TIMEOUT_MS = 10_000;
 
+/** Longest wait of `flush` and `shutdown` for a collector that is away, ms. */
+export const FLUSH_TIMEOUT_MS = 5_000;
+
 export interface TelemetryOptions {
   /** `service.name`: names the emitting system in every event. */
   serviceName: string;
@@ -45,9 +48,9 @@ export interface Telemetry {
   /** For spans of the host's own; they leave redacted like all others. */
   readonly tracer: Tracer;
   readonly statistics: ExportStatistics;
-  /** Sends what is queued; resolves also when the collector is away. */
+  /** Sends what is queued; resolves also when the collector is away, after `FLUSH_TIMEOUT_MS` at most. */
   flush(): Promise<void>;
-  /** Flushes, then closes. Safe to call twice. */
+  /** Flushes, then closes; waits as long as `flush` does. Safe to call twice. */
   shutdown(): Promise<void>;
 }
 
@@ -71,7 +74,6 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   if (options.registerGlobally === true) provider.register();
   const tracer = provider.getTracer('grantscope');
   const keyRing = KeyRing.fromKey(options.hashKey);
-  const quiet = (work: Promise<void>): Promise<void> => work.catch(() => undefined);
   let closing: Promise<void> | undefined;
   return {
     recorder: new AuthRecorder({ tracer, keyRing }),
@@ -79,9 +81,19 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
     get statistics() {
       return ledger.statistics;
     },
-    flush: () => quiet(provider.forceFlush()),
-    shutdown: () => (closing ??= quiet(provider.shutdown())),
+    flush: () => patiently(provider.forceFlush()),
+    shutdown: () => (closing ??= patiently(provider.shutdown())),
   };
+}
+
+/** Waits for the work, within reason; its failure is in the statistics already. */
+async function patiently(work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const enough = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, FLUSH_TIMEOUT_MS);
+  });
+  await Promise.race([work.catch(() => undefined), enough]);
+  clearTimeout(timer);
 }
 
 function checkOptions(options: TelemetryOptions): void {
@@ -127,7 +139,14 @@ function boundedBatches(
     onEnd: (span) => {
       if (ledger.admit()) batches.onEnd(span);
     },
-    forceFlush: () => batches.forceFlush(),
+    forceFlush: async () => {
+      try {
+        await batches.forceFlush();
+      } finally {
+        // What the timer had begun to send before.
+        await exporter.forceFlush?.();
+      }
+    },
     shutdown: () => batches.shutdown(),
   };
 }
