@@ -153,7 +153,7 @@ const LABEL_LENGTH_MAX = 63;
 export function decodePunycode(encoded: string): string | undefined {
   if (encoded.length > LABEL_LENGTH_MAX) return undefined;
   const dash = encoded.lastIndexOf('-');
-  const output = [...(dash > 0 ? encoded.slice(0, dash) : '')];
+  const output = Array.from(dash > 0 ? encoded.slice(0, dash) : '');
   let n: number = PUNYCODE.n;
   let bias: number = PUNYCODE.bias;
   let i = 0;
@@ -199,8 +199,7 @@ const LOOKS_LIKE: Readonly<Record<string, string>> = {
 /** What a host looks like to a reader: decoded, without accents, look-alike letters made Latin. */
 export function skeletonOf(host: string): string {
   const plain = toUnicodeHost(host).normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase();
-  return [...plain]
-    .map((c) => LOOKS_LIKE[c] ?? c)
+  return Array.from(plain, (c) => LOOKS_LIKE[c] ?? c)
     .join('')
     .replaceAll('rn', 'm')
     .replaceAll('vv', 'w');

@@ -1,0 +1,114 @@
+import { Command, InvalidArgumentError } from 'commander';
+import type { BacktestInput, BacktestReport } from '../../detectors/main.ts';
+import { defineCommand } from '../define_command.ts';
+
+interface Options {
+  readonly rule?: string;
+  readonly from: string;
+  readonly to: string;
+  readonly param: Readonly<Record<string, unknown>>;
+  readonly expect: NonNullable<BacktestInput['expect']>;
+  readonly json?: boolean;
+}
+
+/** A date alone is its first moment in UTC. */
+function parseTime(text: string): string {
+  const isDate = /^\d{4}-\d{2}-\d{2}$/.test(text);
+  const ms = Date.parse(isDate ? `${text}T00:00:00Z` : text);
+  const hasOffset = isDate || /(Z|[+-]\d{2}:\d{2})$/.test(text);
+  if (Number.isNaN(ms) || !hasOffset)
+    throw new InvalidArgumentError(
+      'must be a date (2026-01-31, UTC) or an ISO time with an offset (2026-01-31T12:00:00Z).',
+    );
+  return new Date(ms).toISOString();
+}
+
+/** `name=value`; the value is JSON where it parses as such, else text. */
+function parseParam(
+  text: string,
+  before: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const at = text.indexOf('=');
+  if (at <= 0) throw new InvalidArgumentError('must be name=value, for instance grace_ms=10000.');
+  return { ...before, [text.slice(0, at)]: jsonOrText(text.slice(at + 1)) };
+}
+
+function jsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function parseExpect(text: string, before: Options['expect']): Options['expect'] {
+  const match = /^(at_least|at_most|exactly)=(\d{1,9})$/.exec(text);
+  const comparison = match?.[1] as Options['expect'][number]['comparison'] | undefined;
+  if (comparison === undefined)
+    throw new InvalidArgumentError('must be at_least=N, at_most=N or exactly=N.');
+  return [...before, { comparison, count: Number(match?.[2]) }];
+}
+
+const counts = (record: Readonly<Record<string, number>>): string =>
+  Object.entries(record)
+    .map(([k, n]) => `${k} ${n}`)
+    .join(', ');
+
+function reportText(report: BacktestReport): string {
+  const rules = report.rules.flatMap((r) => [
+    `${r.rule_id}: ${r.findings} finding(s), ${r.entities_evaluated} entities evaluated`,
+    ...(r.findings === 0
+      ? []
+      : [
+          `  severity: ${counts(r.by_severity)}`,
+          `  verdict:  ${counts(r.by_verdict)}`,
+          `  per day:  ${counts(r.by_day)}`,
+          '  top entities:',
+          ...r.top_entities.map(
+            (e) =>
+              `    ${e.entity_ref}${e.client_id === '' ? '' : ` (${e.client_id})`}: ${e.findings}`,
+          ),
+        ]),
+    ...(r.truncated_entities > 0
+      ? [`  ${r.truncated_entities} entities had more events than are read`]
+      : []),
+  ]);
+  const expectations = report.expectations.map(
+    (e) => `expected ${e.comparison}=${e.count}: ${e.met ? 'met' : 'NOT MET'}`,
+  );
+  return [
+    `${report.from} to ${report.to}: ${report.total} finding(s)`,
+    ...rules,
+    ...expectations,
+  ].join('\n');
+}
+
+export default defineCommand({
+  id: 'backtest',
+  build: (cli) =>
+    new Command('backtest')
+      .description('run rules over stored events without writing findings')
+      .option('--rule <id>', 'one rule (default: all)')
+      .requiredOption('--from <time>', 'event time, inclusive', parseTime)
+      .requiredOption('--to <time>', 'event time, exclusive', parseTime)
+      .option('--param <name=value>', 'what-if: a parameter of --rule (repeatable)', parseParam, {})
+      .option(
+        '--expect <comparison=N>',
+        'at_least=N, at_most=N or exactly=N findings; exit 1 otherwise (repeatable)',
+        parseExpect,
+        [],
+      )
+      .option('--json', 'print JSON')
+      .action(async (options: Options) => {
+        const input: BacktestInput = {
+          from: options.from,
+          to: options.to,
+          expect: options.expect,
+          ...(options.rule === undefined ? {} : { rule: options.rule }),
+          ...(Object.keys(options.param).length === 0 ? {} : { params: options.param }),
+        };
+        const report = await cli.operation<BacktestReport>('backtest', input);
+        cli.print({ text: reportText(report), json: report }, options.json === true);
+        if (report.expectations.some((e) => !e.met)) process.exitCode = 1;
+      }),
+});

@@ -1,0 +1,132 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { runExample, type ExampleResult } from '../../detectors/examples.ts';
+import { parameterDocs } from '../../detectors/reference.ts';
+import { detectorById, loadDetectors } from '../../detectors/registry.ts';
+import type { Detector } from '../../model/define_detector.ts';
+import { openStore } from '../../store/client.ts';
+import { migrate } from '../../store/migrate.ts';
+import { defineCommand, type CliContext } from '../define_command.ts';
+
+/** What `rules show --json` prints of a rule: its docs and parameters, without functions. */
+function described(detector: Detector): Record<string, unknown> {
+  const { bind, parameters, ...docs } = detector;
+  const isBindable = bind({}).ok && parameters.safeParse({}).success;
+  return { ...docs, parameters: isBindable ? parameterDocs(detector) : [] };
+}
+
+function showText(d: Detector): string {
+  const list = (items: readonly string[]): string => items.map((i) => `  - ${i}`).join('\n');
+  const pairs = (record: Readonly<Record<string, string>>): string =>
+    list(Object.entries(record).map(([k, v]) => `${k}: ${v}`));
+  return [
+    `${d.id} (version ${d.version}): ${d.title}`,
+    `family ${d.family}, gravest severity ${d.severity}, entity ${d.entity}, episodes ${d.episodes}`,
+    '',
+    d.description,
+    '',
+    `Verdicts:\n${pairs(d.verdicts)}`,
+    `Parameters:\n${list(parameterDocs(d).map((p) => `${p.name} (${p.type}${p.allowed === '' ? '' : `, ${p.allowed}`}), default ${JSON.stringify(p.default)}`))}`,
+    `Evidence:\n${pairs(d.evidence)}`,
+    `Needs:\n${list(d.needs)}`,
+    `False positives:\n${list(d.falsePositives)}`,
+    `Examples:\n${list(d.examples.map((e) => e.name))}`,
+    `References: ${d.references.join('; ')}`,
+    `Runbook: alerts/runbooks/${d.id}.md`,
+  ].join('\n');
+}
+
+function listCommand(cli: CliContext): Command {
+  return new Command('list')
+    .description('the rules, with family, gravest severity and title')
+    .option('--json', 'print JSON')
+    .action(async (options: { json?: boolean }) => {
+      const detectors = await loadDetectors();
+      const width = Math.max(...detectors.map((d) => d.id.length));
+      const lines = detectors.map(
+        (d) => `${d.id.padEnd(width)}  ${d.severity.padEnd(8)}  ${d.family.padEnd(16)}  ${d.title}`,
+      );
+      cli.print({ text: lines.join('\n'), json: detectors.map(described) }, options.json === true);
+    });
+}
+
+function showCommand(cli: CliContext): Command {
+  return new Command('show')
+    .description('one rule in full: verdicts, parameters, evidence, examples')
+    .argument('<id>', 'rule id')
+    .option('--json', 'print JSON')
+    .action(async (id: string, options: { json?: boolean }) => {
+      const detector = detectorById(await loadDetectors(), id);
+      cli.print({ text: showText(detector), json: described(detector) }, options.json === true);
+    });
+}
+
+/** Runs examples on the real engine in a folder of its own, which is removed afterwards. */
+async function testRules(
+  detectors: readonly Detector[],
+  progress: (done: number, total: number) => void,
+): Promise<ExampleResult[]> {
+  const folder = mkdtempSync(join(tmpdir(), 'grantscope-rules-'));
+  try {
+    const store = openStore({ dataDir: folder });
+    try {
+      await migrate(store);
+      const work = detectors.flatMap((d) => d.examples.map((example) => ({ d, example })));
+      const results: ExampleResult[] = [];
+      for (const [i, { d, example }] of work.entries()) {
+        progress(i, work.length);
+        results.push(await runExample(store, d, example, `example-${i}`));
+      }
+      progress(work.length, work.length);
+      return results;
+    } finally {
+      await store.close();
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function resultText(results: readonly ExampleResult[]): string {
+  const lines = results.flatMap((r) => [
+    `${r.passed ? 'ok    ' : 'FAILED'}  ${r.rule_id}: ${r.example}`,
+    ...(r.passed
+      ? []
+      : [
+          `        expected ${JSON.stringify(r.expected)}`,
+          `        actual   ${JSON.stringify(r.actual)}`,
+        ]),
+  ]);
+  const failed = results.filter((r) => !r.passed).length;
+  return [...lines, `${results.length - failed} passed, ${failed} failed`].join('\n');
+}
+
+function testCommand(cli: CliContext): Command {
+  return new Command('test')
+    .description('run the examples of one rule, or of all, on the real engine; exit 1 on a failure')
+    .argument('[id]', 'rule id')
+    .option('--json', 'print JSON')
+    .action(async (id: string | undefined, options: { json?: boolean }) => {
+      const all = await loadDetectors();
+      const detectors = id === undefined ? all : [detectorById(all, id)];
+      const results = await testRules(detectors, (done, total) =>
+        cli.progress('examples', done, total),
+      );
+      const failed = results.filter((r) => !r.passed).length;
+      const json = { passed: results.length - failed, failed, results };
+      cli.print({ text: resultText(results), json }, options.json === true);
+      if (failed > 0) process.exitCode = 1;
+    });
+}
+
+export default defineCommand({
+  id: 'rules',
+  build: (cli) =>
+    new Command('rules')
+      .description('list, show and test the detection rules')
+      .addCommand(listCommand(cli))
+      .addCommand(showCommand(cli))
+      .addCommand(testCommand(cli)),
+});

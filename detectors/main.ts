@@ -1,0 +1,230 @@
+import { z } from 'zod';
+import type { Runtime } from '../runtime/context.ts';
+import { GrantscopeError, messageOf } from '../runtime/errors.ts';
+import type { Component } from '../runtime/lifecycle.ts';
+import type { Store } from '../store/client.ts';
+import { backtest, type RuleBacktest } from './backtest.ts';
+import { DetectorMetrics } from './detector_metrics.ts';
+import type { FindingContent } from './finding_identity.ts';
+import { bindDetectors, detectorById, loadDetectors } from './registry.ts';
+import { Runner, type RunnerLimits } from './runner.ts';
+
+/** Findings that a backtest lists; `rules[].findings` counts all. */
+export const BACKTEST_FINDINGS_MAX = 1_000;
+
+/** Expectations on the number of findings: `at_least=N`, `at_most=N`, `exactly=N`. */
+const Expectation = z.strictObject({
+  comparison: z.enum(['at_least', 'at_most', 'exactly']),
+  count: z.int().min(0),
+});
+
+/** Input of the operation `backtest`. Times are ISO 8601 with an offset; `to` is exclusive. */
+export const BacktestInput = z.strictObject({
+  rule: z.string().optional(),
+  from: z.iso.datetime({ offset: true }),
+  to: z.iso.datetime({ offset: true }),
+  /** What-if: parameters of `rule` that differ from the configured ones. */
+  params: z.record(z.string(), z.unknown()).optional(),
+  expect: z.array(Expectation).optional(),
+});
+export type BacktestInput = z.input<typeof BacktestInput>;
+
+/** Result of the operation `backtest`. */
+export interface BacktestReport {
+  readonly from: string;
+  readonly to: string;
+  readonly total: number;
+  readonly rules: readonly RuleBacktest[];
+  /** Sorted by id; at most `BACKTEST_FINDINGS_MAX`. */
+  readonly findings: readonly FindingContent[];
+  readonly expectations: readonly {
+    readonly comparison: string;
+    readonly count: number;
+    readonly met: boolean;
+  }[];
+}
+
+/**
+ * Starts the detectors: reads what was inserted since the last watermark, writes findings, and emits
+ * `findings_changed`. Throws `config_invalid` for unknown rules or wrong parameters in grantscope.yaml.
+ * Stopping ends the cycle under way and runs a last one, so that what was stored is also judged.
+ */
+export async function startDetectors(
+  runtime: Runtime,
+  store: Store,
+  options: { readonly limits?: Partial<RunnerLimits> } = {},
+): Promise<Component> {
+  const detectors = bindDetectors(await loadDetectors(), runtime.config.detectors);
+  await registerDetectorOperations(runtime, store);
+  const runner = new Runner({
+    store,
+    tenant: runtime.config.tenant,
+    detectors,
+    clients: runtime.config.clients,
+    clock: runtime.clock,
+    log: runtime.log,
+    metrics: new DetectorMetrics(runtime.metrics),
+    ...options,
+  });
+  return new DetectorLoop(runtime, runner);
+}
+
+/** Cycles on hints and at least every `detectIntervalMs`. */
+class DetectorLoop implements Component {
+  readonly name = 'detectors';
+  readonly #runtime: Runtime;
+  readonly #runner: Runner;
+  readonly #unsubscribe: () => void;
+  readonly #loop: Promise<void>;
+  #isStopping = false;
+  #hasHint = false;
+  #wake: () => void = () => undefined;
+
+  constructor(runtime: Runtime, runner: Runner) {
+    this.#runtime = runtime;
+    this.#runner = runner;
+    this.#unsubscribe = runtime.hints.on('inserted', ({ table }) => {
+      if (table !== 'grantscope.auth_events') return;
+      this.#hasHint = true;
+      this.#wake();
+    });
+    this.#loop = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    this.#unsubscribe();
+    this.#wake();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#isStopping) {
+      const hasMore = await this.#cycle();
+      if (!hasMore) await this.#pause();
+    }
+    await this.#cycle();
+  }
+
+  /** Resolves after the interval, or at once on a hint or stop. */
+  async #pause(): Promise<void> {
+    if (!this.#hasHint && !this.#isStopping) {
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        timer = setTimeout(resolve, this.#runtime.config.detectIntervalMs);
+      });
+      clearTimeout(timer);
+    }
+    this.#hasHint = false;
+  }
+
+  async #cycle(): Promise<boolean> {
+    try {
+      const { changes, hasMore } = await this.#runner.cycle();
+      if (changes.ids.length > 0)
+        this.#runtime.hints.emit('findings_changed', { ids: [...new Set(changes.ids)] });
+      return hasMore;
+    } catch (error) {
+      // The store may be away for a while; the next cycle tries again from the same watermark.
+      this.#runtime.log.error({ err: error }, `detection cycle failed: ${messageOf(error)}`);
+      return false;
+    }
+  }
+}
+
+const RuleInput = z.strictObject({ rule: z.string() });
+
+/** Registers `backtest`, `rules_list` and `rules_show` (runtime/operations.ts), once per runtime. */
+export async function registerDetectorOperations(runtime: Runtime, store: Store): Promise<void> {
+  const detectors = await loadDetectors();
+  const bound = bindDetectors(detectors, runtime.config.detectors);
+  runtime.operations.register('rules_list', () =>
+    Promise.resolve(
+      bound.map(({ docs }) => ({
+        id: docs.id,
+        version: docs.version,
+        title: docs.title,
+        family: docs.family,
+        severity: docs.severity,
+        entity: docs.entity,
+      })),
+    ),
+  );
+  runtime.operations.register('rules_show', (input) => {
+    const { id } = detectorById(detectors, check(RuleInput, input).rule);
+    const found = bound.find((b) => b.docs.id === id);
+    return Promise.resolve(
+      found === undefined ? undefined : { ...found.docs, parameters: found.params },
+    );
+  });
+  runtime.operations.register('backtest', async (input, progress) => {
+    const asked = check(BacktestInput, input);
+    const chosen = chooseDetectors(detectors, runtime.config.detectors, asked);
+    const range = { from: nsOf(asked.from), to: nsOf(asked.to) };
+    if (range.from >= range.to)
+      throw new GrantscopeError('invalid_argument', 'from: must be before to');
+    const { rules, findings } = await backtest({
+      store,
+      tenant: runtime.config.tenant,
+      detectors: chosen,
+      clients: runtime.config.clients,
+      range,
+      progress,
+    });
+    return report(asked, rules, findings);
+  });
+}
+
+function check<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((i) => `${i.path.join('.') || 'input'}: ${i.message}`);
+  throw new GrantscopeError('invalid_argument', problems.join('; '));
+}
+
+function nsOf(iso: string): bigint {
+  return BigInt(Date.parse(iso)) * 1_000_000n;
+}
+
+type Loaded = Awaited<ReturnType<typeof loadDetectors>>;
+
+function chooseDetectors(
+  detectors: Loaded,
+  configured: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
+  asked: z.output<typeof BacktestInput>,
+) {
+  if (asked.rule === undefined) {
+    if (asked.params !== undefined)
+      throw new GrantscopeError('invalid_argument', 'params: allowed together with rule only');
+    return bindDetectors(detectors, configured);
+  }
+  const rule = detectorById(detectors, asked.rule);
+  const overrides = { ...configured[rule.id], ...asked.params };
+  try {
+    return bindDetectors([rule], { [rule.id]: overrides });
+  } catch (error) {
+    throw new GrantscopeError('invalid_argument', messageOf(error));
+  }
+}
+
+function report(
+  asked: z.output<typeof BacktestInput>,
+  rules: readonly RuleBacktest[],
+  findings: readonly FindingContent[],
+): BacktestReport {
+  const total = findings.length;
+  const isMet = { at_least: (n: number) => total >= n, at_most: (n: number) => total <= n };
+  return {
+    from: asked.from,
+    to: asked.to,
+    total,
+    rules,
+    findings: findings.slice(0, BACKTEST_FINDINGS_MAX),
+    expectations: (asked.expect ?? []).map(({ comparison, count }) => ({
+      comparison,
+      count,
+      met: comparison === 'exactly' ? total === count : isMet[comparison](count),
+    })),
+  };
+}
