@@ -247,7 +247,9 @@ function namedToken(call: ProviderCall, role: RecordedToken['role']): RecordedTo
     TYPE_OF_KIND[known?.kind ?? ''] ??
     TYPE_OF_HINT[param(call.oidc, 'token_type_hint') ?? ''] ??
     'unknown';
-  return [{ role, type, value, family: type === 'refresh' ? familyOf(known) : undefined }];
+  const chain =
+    type === 'refresh' ? { family: familyOf(known), counter: known?.rotations } : undefined;
+  return [{ role, type, value, ...chain }];
 }
 
 function knownToken(call: ProviderCall): OidcModel | undefined {

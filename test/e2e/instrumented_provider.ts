@@ -32,16 +32,17 @@ export const JOB = { id: 'nightly-job', secret: 'nightly-job-secret-77aa10' };
 export const TV = { id: 'tv-app' };
 export const API = { id: 'orders-api', secret: 'orders-api-secret-c0ffee11' };
 
-export async function startInstrumentedProvider(): Promise<InstrumentedProvider> {
+/** `endpoint`: a collector to send the spans to; without it they stay in memory. */
+export async function startInstrumentedProvider(endpoint?: string): Promise<InstrumentedProvider> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const exporter = new tracing.InMemorySpanExporter();
   const telemetry = startTelemetry({
     serviceName: 'test-as',
-    endpoint: '',
+    endpoint: endpoint ?? '',
     hashKey: TEST_KEY,
-    exporter,
+    exporter: endpoint === undefined ? exporter : undefined,
   });
   const provider = new Provider(issuer, configuration());
   const user = { accountId: 'alice@example.com', refusesConsent: false };
