@@ -1,7 +1,7 @@
 import type * as cog from '@grafana/grafana-foundation-sdk/cog';
 
 /** Version of Grafana's ClickHouse data source that the queries are written for. */
-export const CLICKHOUSE_PLUGIN_VERSION = '4.11.0';
+export const CLICKHOUSE_PLUGIN_VERSION = '4.12.0';
 /** Name of the dashboard variable that holds the data source. */
 export const CLICKHOUSE_VARIABLE = 'clickhouse';
 
