@@ -649,6 +649,20 @@ describe('auth events', () => {
     expect(spanRows(server.ingest.batches[0])).toHaveLength(2);
   });
 
+  test('without an id of its own the span’s ids name it; without those nothing does', async () => {
+    const kind = { 'oauth.event.kind': 'login' };
+    const spans = [span({ attributes: kind }), span({ attributes: kind, traceId: '' })];
+    await server.send('/v1/traces', tracesToProtobuf(group(spans)), PROTOBUF);
+    const [named, nameless] = recordsOf().map((r) => r.record);
+    expect(named).toMatchObject({
+      value: { attributes: { 'oauth.event.id': `${TRACE_ID}:${SPAN_ID}` } },
+    });
+    expect(nameless).toMatchObject({
+      value: { attributes: { 'oauth.event.kind': 'login', 'oauth.duration_ms': 42.5 } },
+    });
+    expect(JSON.stringify(nameless)).not.toContain('oauth.event.id');
+  });
+
   test('a duration that the instrumentation gave is kept', async () => {
     const measured = span({ attributes: { ...attributes, 'oauth.duration_ms': 3 } });
     await server.send('/v1/traces', tracesToProtobuf(group([measured])), PROTOBUF);
@@ -676,6 +690,7 @@ describe('auth events', () => {
       value: {
         attributes: {
           'oauth.event.kind': 'code_redeemed',
+          'oauth.event.id': `${TRACE_ID}:${SPAN_ID}:0`,
           'oauth.client_id': 'other',
           'oauth.issuer': 'https://as.example',
           big: plain.big,

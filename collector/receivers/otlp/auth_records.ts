@@ -32,12 +32,13 @@ export function authRecordsOfSpan(span: OtlpSpan, context: AuthRecordContext): A
   const records: AuthRecord[] = [];
   const end = span.endTimeUnixNano === 0n ? span.startTimeUnixNano : span.endTimeUnixNano;
   if (isAuthEvent(span.name, span.attributes)) {
-    const attributes = withDuration(plainAttributes(span.attributes), span);
+    const attributes = withDuration(withId(plainAttributes(span.attributes), span, ''), span);
     records.push(ownRecord({ attributes, time: end, name: span.name, ids: span }, context));
   }
-  for (const event of span.events) {
+  for (const [index, event] of span.events.entries()) {
     if (event.name !== AUTH_EVENT_NAME) continue;
-    const attributes = plainAttributes({ ...inherited(span.attributes), ...event.attributes });
+    const merged = plainAttributes({ ...inherited(span.attributes), ...event.attributes });
+    const attributes = withId(merged, span, `:${index}`);
     const time = event.timeUnixNano === 0n ? end : event.timeUnixNano;
     records.push(ownRecord({ attributes, time, name: event.name, ids: span }, context));
   }
@@ -75,6 +76,20 @@ export function eventNameOf(log: OtlpLogRecord): string {
  */
 function isAuthEvent(name: string, attributes: Readonly<Attributes>): boolean {
   return attributes[ATTR.kind] !== undefined || name === AUTH_EVENT_NAME;
+}
+
+/**
+ * The ids of a span name its auth event, where the instrumentation gives no id: a span that is sent again in
+ * another batch is then recognised.
+ */
+function withId(
+  attributes: Record<string, PlainValue>,
+  { traceId, spanId }: OtlpSpan,
+  suffix: string,
+): Record<string, PlainValue> {
+  if (attributes[ATTR.eventId] === undefined && traceId !== '' && spanId !== '')
+    attributes[ATTR.eventId] = `${traceId}:${spanId}${suffix}`;
+  return attributes;
 }
 
 /** The time a span took stands for the time of the request, where the instrumentation gives none. */
