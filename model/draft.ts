@@ -102,6 +102,8 @@ export interface AuthEventDraft {
   acr?: string;
   amr?: readonly string[];
   corr?: { trace_id?: string; span_id?: string; request_id?: string; transaction_id?: string };
+  /** Id of the key that made the references of this draft, where they were made before. */
+  reference_key_id?: string;
   /** True where the vendor had masked something in this record. */
   upstream_redaction?: boolean;
   /** Named extra fields; values are scrubbed. */

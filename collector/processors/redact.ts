@@ -109,7 +109,12 @@ class Redaction {
       grant_ref: this.#reference('grant_ref', 'grant', draft.grant),
       ...this.#surroundings(draft),
       ext: this.#ext(draft.ext),
-      redaction: { fields: [], upstream: false, key_id: this.#context.keyRing.currentId },
+      redaction: {
+        fields: [],
+        upstream: false,
+        key_id:
+          this.#name('redaction.key_id', draft.reference_key_id) || this.#context.keyRing.currentId,
+      },
     };
     event.redaction.fields = [...this.#fields].sort();
     event.redaction.upstream = this.#upstream || draft.upstream_redaction === true;
