@@ -9,6 +9,8 @@ import type { World } from './world.ts';
 
 /** Signed-in sessions that may come back; beyond it the oldest are forgotten, as people do. */
 export const SESSIONS_MAX = 400;
+/** How often a returning application refreshes although its token would still do, as many do at start. */
+const EAGER_REFRESH = 0.4;
 /** After its expiry a token is certainly refused, whatever a clock's resolution, ms. */
 const EXPIRY_MARGIN_MS = 1_100;
 
@@ -38,6 +40,7 @@ export const FLOW_WEIGHTS = {
   device: 2,
   refreshRace: 1.5,
   lostAnswer: 1,
+  commute: 2,
   expired: 1.5,
   wrongSecret: 0.5,
   cancel: 1.5,
@@ -65,6 +68,7 @@ export const FLOWS: Readonly<Record<FlowName, Flow>> = {
   device,
   refreshRace,
   lostAnswer,
+  commute,
   expired,
   wrongSecret,
   cancel,
@@ -115,8 +119,9 @@ async function returning(town: Town): Promise<void> {
     await signInAndUse(town, 'web', (s) => s.home);
     return;
   }
-  if (session.tokens.expiresAt < Date.now()) {
-    if (town.world.random.chance(0.3)) await useApis(town, session, 1);
+  const isExpired = session.tokens.expiresAt < Date.now();
+  if (isExpired || town.world.random.chance(EAGER_REFRESH)) {
+    if (isExpired && town.world.random.chance(0.3)) await useApis(town, session, 1);
     if ((await answerOf(session.application.refresh(session))) !== 'accepted') return;
   }
   await useApis(town, session, 1 + town.world.random.below(5));
@@ -165,11 +170,28 @@ async function refreshRace(town: Town): Promise<void> {
   ]);
 }
 
-/** The answer to a refresh gets lost, so the application tries again with the token it still has. */
+/**
+ * The answer to a refresh gets lost, so the application tries again with the token it still has; often
+ * because the phone left the house, so from the carrier's network.
+ */
 async function lostAnswer(town: Town): Promise<void> {
+  const { random } = town.world;
   const session = await signIn(town, 'mobile', (s) => s.phoneAtHome);
-  await session.application.refreshAndLoseAnswer(session);
-  await answerOf(session.application.refreshWith(session.tokens.refresh ?? '', session.vantage));
+  const { application, subject, tokens } = session;
+  await application.refreshAndLoseAnswer(session);
+  const isGone = subject !== undefined && random.chance(0.5);
+  const place = isGone ? subject.phone(random) : session.vantage;
+  await answerOf(application.refreshWith(tokens.refresh ?? '', place));
+}
+
+/** A laptop is carried from home to the office, with the page and its token still open. */
+async function commute(town: Town): Promise<void> {
+  const session = await signIn(town, 'spa', (s) => s.home);
+  await useApis(town, session, 2);
+  if (session.subject !== undefined) session.vantage = session.subject.office;
+  await useApis(town, session, 2);
+  await session.application.refresh(session);
+  putBack(town, session);
 }
 
 /** The kiosk's tokens live for seconds: a call is refused, the refresh helps. */

@@ -112,8 +112,15 @@ function optionsOf(flags: Flags, signal: AbortSignal): Run.DemoOptions {
     ledgerFile: flags.ledger,
     environment: process.env,
     print: (line) => console.log(line),
+    progress: showProgress,
     signal,
   };
+}
+
+/** One line that rewrites itself, for people only. */
+function showProgress(label: string, done: number, total: number): void {
+  if (!process.stderr.isTTY) return;
+  process.stderr.write(`\r${label}: ${done} of ${total}${done === total ? '\n' : ''}`);
 }
 
 async function main(argv: readonly string[]): Promise<number> {

@@ -33,6 +33,7 @@ export interface DemoOptions {
   readonly ledgerFile: string | undefined;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly print: (line: string) => void;
+  readonly progress: (label: string, done: number, total: number) => void;
   readonly signal: AbortSignal;
 }
 
@@ -242,7 +243,9 @@ async function runOnce(
 async function runHonest(options: DemoOptions, served: Served, world: World): Promise<number> {
   const flows = Math.ceil(options.honestMinutes * options.flowsPerMinute);
   const began = Date.now();
-  const statistics = await runTraffic(world, flows, options.signal);
+  const statistics = await runTraffic(world, flows, options.signal, (done) =>
+    options.progress('honest flows', done, flows),
+  );
   await world.flush();
   await served.flush();
   await untilQuiet(served.apiUrl ?? '', options.signal);
@@ -253,8 +256,17 @@ async function runHonest(options: DemoOptions, served: Served, world: World): Pr
   options.print(
     `${flows} honest flows in ${seconds} s: ${findings.length} findings, ${grave.length} of severity medium or above`,
   );
+  for (const [what, times] of countBy(findings, (f) => `${f.severity} ${f.rule_id} ${f.verdict}`)) {
+    options.print(`  ${times} x ${what}`);
+  }
   for (const f of grave) options.print(`  ${f.severity} ${f.rule_id} ${f.verdict}: ${f.summary}`);
   return grave.length === 0 && statistics.failures.size === 0 && !options.signal.aborted ? 0 : 1;
+}
+
+function countBy<T>(items: readonly T[], keyOf: (item: T) => string): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const item of items) counts.set(keyOf(item), (counts.get(keyOf(item)) ?? 0) + 1);
+  return [...counts].sort(([a], [b]) => a.localeCompare(b));
 }
 
 /** Waits until the detectors have caught up: the findings stay the same for some looks. */

@@ -85,14 +85,18 @@ export async function runTraffic(
   world: World,
   flows: number,
   signal?: AbortSignal,
+  onProgress: (done: number) => void = () => undefined,
 ): Promise<TrafficStatistics> {
   const tally = new Tally();
   const town = createTown(world);
   let started = 0;
+  let done = 0;
   const worker = async (): Promise<void> => {
     while (started < flows && signal?.aborted !== true) {
       started += 1;
       await tally.count(world.random.weighted(FLOW_WEIGHTS), town);
+      done += 1;
+      onProgress(done);
     }
   };
   await Promise.all(Array.from({ length: COMPRESSED_CONCURRENCY }, worker));
