@@ -97,7 +97,7 @@ function burnExpr(tier: BurnTier, slos: readonly SloDefinition[]): string {
 
 function burnRule(tier: BurnTier, slos: readonly SloDefinition[]): Rule {
   const remaining =
-    '{{ with printf "oauth_slo:budget_remaining:ratio{slo=%q}" .Labels.slo | query }}{{ . | first | value | humanizePercentage }}{{ else }}an unknown part{{ end }}';
+    '{{ with printf "100 * oauth_slo:budget_remaining:ratio{slo=%q}" .Labels.slo | query }}{{ . | first | value | printf "%.1f %%" }}{{ else }}an unknown part{{ end }}';
   return {
     alert: BURN_ALERT,
     expr: burnExpr(tier, slos),

@@ -146,7 +146,7 @@ function testRules(
 const BURN = 'OAuthSLOBudgetBurn';
 const UNMEASURED = 'OAuthSLOUnmeasured';
 /** 10 % bad at an objective of 99.9 %: a burn rate of 100. */
-const outage = { rate: '100', left: '-9900%', lasts: '7h 12m 0s' };
+const outage = { rate: '100', left: '-9900.0 %', lasts: '7h 12m 0s' };
 
 describe.skipIf(!installed)('promtool', () => {
   it('accepts the generated rules, which are what the definitions render', async () => {
@@ -276,8 +276,8 @@ describe.skipIf(!installed)('promtool', () => {
           '55m',
           BURN,
           [
-            burn('fast', { rate: '0', left: '100%', lasts: '+Inf' }),
-            burn('medium', { rate: '0', left: '100%', lasts: '+Inf' }),
+            burn('fast', { rate: '0', left: '100.0 %', lasts: '+Inf' }),
+            burn('medium', { rate: '0', left: '100.0 %', lasts: '+Inf' }),
           ],
         ],
         ['62m', UNMEASURED, []],
