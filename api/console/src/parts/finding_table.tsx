@@ -1,0 +1,72 @@
+import { useEffect, useRef } from 'preact/hooks';
+import type { JSX } from 'preact';
+import type { FindingView } from '../../../schemas/finding_view.ts';
+import { words } from '../format.ts';
+import { href } from '../router.ts';
+import { When } from './frames.tsx';
+import { EntityLink } from './links.tsx';
+import { Severity, Tag } from './marks.tsx';
+
+/** Findings as rows; the title of each is a link that the keyboard walks along. New ones are lit up. */
+export function FindingTable(props: {
+  readonly findings: readonly FindingView[];
+  readonly label: string;
+}): JSX.Element {
+  // Null until the first rows were shown: those are not news.
+  const known = useRef<ReadonlySet<string> | null>(null);
+  const ids = props.findings.map((f) => f.finding_id);
+  const before = known.current;
+  const fresh = new Set(before === null ? [] : ids.filter((id) => !before.has(id)));
+  useEffect(() => {
+    known.current = new Set([...(known.current ?? []), ...ids]);
+  });
+  return (
+    <table class="findings" aria-label={props.label}>
+      <thead>
+        <tr>
+          <th scope="col">Severity</th>
+          <th scope="col">Finding</th>
+          <th scope="col">Entity</th>
+          <th scope="col" class="number">
+            Risk
+          </th>
+          <th scope="col">Last event</th>
+        </tr>
+      </thead>
+      <tbody>
+        {props.findings.map((f) => (
+          <Row key={f.finding_id} finding={f} isFresh={fresh.has(f.finding_id)} />
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Row(props: { readonly finding: FindingView; readonly isFresh: boolean }): JSX.Element {
+  const { finding: f } = props;
+  return (
+    <tr class={props.isFresh ? 'fresh' : ''}>
+      <td class="cell-severity">
+        <Severity value={f.severity} />
+      </td>
+      <td class="cell-main">
+        <a data-row href={href(['findings', f.finding_id])} class="title">
+          {f.title}
+        </a>
+        {f.state === 'open' ? null : <Tag>{f.state}</Tag>}
+        {f.verdict === '' ? null : <Tag>{words(f.verdict)}</Tag>}
+        <p class="summary">
+          <bdi>{f.summary}</bdi>
+        </p>
+      </td>
+      <td class="cell-entity">
+        <span class="faint">{words(f.entity_type)}</span>{' '}
+        <EntityLink type={f.entity_type} ref_={f.entity_ref} />
+      </td>
+      <td class="number">{f.risk}</td>
+      <td class="cell-time">
+        <When iso={f.last_event_time} only="ago" />
+      </td>
+    </tr>
+  );
+}
