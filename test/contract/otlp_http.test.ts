@@ -515,6 +515,29 @@ describe('rows', () => {
     expect(await counterValues('grantscope_otlp_texts_cut_total')).toEqual({ logs: 1 });
   });
 
+  test.each(['protobuf', 'JSON'])(
+    'values of 10 MB cost nobody the batch (%s)',
+    async (encoding) => {
+      await server.close();
+      server = await startOtlpServer({ bodyBytesMax: 64 * 1024 * 1024 });
+      const long = 'a'.repeat(10_000_000);
+      const attributes = { long, nested: [long], bytes: Buffer.from(long), short: 'kept' };
+      const request = group([log({ body: long, attributes }), log()]);
+      const answer =
+        encoding === 'JSON'
+          ? await server.send('/v1/logs', logsToJson(request), JSON_TYPE)
+          : await server.send('/v1/logs', logsToProtobuf(request), PROTOBUF);
+      expect(answer.status).toBe(200);
+      const [first, second] = logRows(server.ingest.batches[0]);
+      expect(first?.body.length).toBeLessThanOrEqual(65_536);
+      for (const key of ['long', 'nested', 'bytes'])
+        expect(first?.logAttributes[key]?.length).toBeLessThanOrEqual(32_768);
+      expect(first?.logAttributes['short']).toBe('kept');
+      expect(second?.body).toBe('hello');
+      expect(await counterValues('grantscope_otlp_texts_cut_total')).toEqual({ logs: 2 });
+    },
+  );
+
   test('a large resource with many records is too large, before it is written out', async () => {
     const resource = { filler: 'word '.repeat(6_000) };
     const records = Array.from({ length: 10_000 }, () => emptyLogRecord());

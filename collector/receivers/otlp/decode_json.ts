@@ -1,5 +1,11 @@
 import { isUtf8 } from 'node:buffer';
-import { DecodeBudget, undecodable, VALUE_DEPTH_MAX } from './limits.ts';
+import {
+  boundedText,
+  DecodeBudget,
+  undecodable,
+  VALUE_DEPTH_MAX,
+  VALUE_LENGTH_MAX,
+} from './limits.ts';
 import { exactInteger } from './proto_reader.ts';
 import {
   emptyLogRecord,
@@ -297,7 +303,7 @@ function list(value: unknown, field: string): readonly unknown[] {
 function text(value: unknown, field: string): string {
   if (isAbsent(value)) return '';
   if (typeof value !== 'string') throw wrongType(field, 'text');
-  return value;
+  return boundedText(value);
 }
 
 const HEX_ID: Readonly<Record<number, RegExp>> = {
@@ -373,5 +379,5 @@ const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/;
 
 function base64(value: unknown, field: string): Buffer {
   if (typeof value !== 'string' || !BASE64.test(value)) throw wrongType(field, 'base64 text');
-  return Buffer.from(value, 'base64');
+  return Buffer.from(value, 'base64').subarray(0, VALUE_LENGTH_MAX);
 }

@@ -1,4 +1,4 @@
-import { DecodeBudget, undecodable, VALUE_DEPTH_MAX } from './limits.ts';
+import { DecodeBudget, undecodable, VALUE_DEPTH_MAX, VALUE_LENGTH_MAX } from './limits.ts';
 import { ProtoReader } from './proto_reader.ts';
 import {
   emptyLogRecord,
@@ -374,7 +374,7 @@ function readAnyValue(input: Input, wire: number, depth: number, field: string):
         value = readKeyValueList(input, inner, depth, field);
         break;
       case 7:
-        value = reader.bytes(inner, field);
+        value = reader.bytes(inner, field).subarray(0, VALUE_LENGTH_MAX);
         break;
       default:
         reader.skip(inner);

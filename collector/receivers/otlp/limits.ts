@@ -12,6 +12,18 @@ export const RECORDS_PER_REQUEST_MAX = 100_000;
  */
 export const MESSAGES_PER_REQUEST_MAX = 1_000_000;
 
+/**
+ * Longest single text or bytes value, in UTF-16 units or bytes: the rest is cut before anything looks at it. What is
+ * stored is cut far shorter (`TEXT_LENGTH_MAX`, `BODY_LENGTH_MAX`), but only after redaction, so that a secret is
+ * not halved first; this bounds what redaction has to search, and what a vendor's adapter has to parse.
+ */
+export const VALUE_LENGTH_MAX = 1_048_576;
+
+/** The value within `VALUE_LENGTH_MAX`. */
+export function boundedText(text: string): string {
+  return text.length > VALUE_LENGTH_MAX ? text.slice(0, VALUE_LENGTH_MAX) : text;
+}
+
 /** A body that is not what it claims to be. Answered with 400; the message never repeats the body. */
 export function undecodable(reason: string): GrantscopeError {
   return new GrantscopeError('body_unreadable', `OTLP: ${reason}`, { stage: 'receiving' });

@@ -3,7 +3,6 @@ import { authRecordOfLog, eventNameOf } from './auth_records.ts';
 import {
   BODY_LENGTH_MAX,
   mapRequest,
-  redactAttributes,
   type MapContext,
   type MappedRequest,
   type RecordWork,
@@ -36,7 +35,6 @@ export function mapLogs(request: LogsRequest, context: MapContext): MappedReques
 }
 
 function logRow(log: OtlpLogRecord, shared: SharedColumns, work: RecordWork): OtelLogRow {
-  const { scrubber } = work.context;
   const isVendorRecord = log.attributes[SOURCE_ATTRIBUTE] !== undefined;
   const { severityNumber } = log;
   return {
@@ -49,7 +47,7 @@ function logRow(log: OtlpLogRecord, shared: SharedColumns, work: RecordWork): Ot
       severityNumber >= 0 && severityNumber <= SEVERITY_NUMBER_MAX ? severityNumber : 0,
     ...shared,
     body: isVendorRecord ? VENDOR_BODY : bodyText(log.body, work),
-    logAttributes: redactAttributes(log.attributes, scrubber),
+    logAttributes: work.attributes(log.attributes),
     eventName: work.text(eventNameOf(log)),
   };
 }

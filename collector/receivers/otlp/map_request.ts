@@ -1,6 +1,7 @@
 import type { SourceDefinition } from '../../../model/define_source.ts';
 import { GrantscopeError } from '../../../runtime/errors.ts';
 import type { SourcedRecord } from '../../ingest.ts';
+import { ATTRIBUTE_LENGTH_MAX } from '../../processors/scrub_attributes.ts';
 import type { AuthRecord, AuthRecordContext } from './auth_records.ts';
 import { plainAttributes } from './plain_value.ts';
 import type { TextAttributes } from './rows.ts';
@@ -67,6 +68,8 @@ export interface RecordWork {
   readonly time: (ns: bigint) => bigint;
   /** A text redacted and cut to `lengthMax` (default `TEXT_LENGTH_MAX`); counts the cut. */
   readonly text: (text: string, lengthMax?: number) => string;
+  /** Keys and values redacted, values as text of at most `ATTRIBUTE_LENGTH_MAX`; counts the cuts. */
+  readonly attributes: (attributes: Attributes) => TextAttributes;
 }
 
 /** Names, status messages, trace states: cut here, in UTF-16 units. */
@@ -106,6 +109,13 @@ export function mapRequest<R, Row>(
     if (scrubbed.length >= lengthMax - 1 && value.length > lengthMax) mapped.textsCut += 1;
     return scrubbed;
   };
+  const attributes = (values: Attributes): TextAttributes => {
+    for (const key of Object.keys(values)) {
+      const value = values[key];
+      if (typeof value === 'string' && value.length > ATTRIBUTE_LENGTH_MAX) mapped.textsCut += 1;
+    }
+    return context.scrubber.scrubAttributes(values).attributes;
+  };
   let expandedBytes = 0;
   for (const group of groups) {
     const auth = {
@@ -113,7 +123,7 @@ export function mapRequest<R, Row>(
       resource: plainAttributes(group.resource.attributes),
       receivedAt: context.receivedAt,
     };
-    const work: RecordWork = { context, auth, time, text };
+    const work: RecordWork = { context, auth, time, text, attributes };
     const resourceColumns = redactResource(group, work);
     for (const scope of group.scopes) {
       if (scope.records.length === 0) continue;
@@ -147,9 +157,9 @@ function add<Row>(
 
 function redactResource<R>(
   group: OtlpResourceGroup<R>,
-  { context, text }: RecordWork,
+  { attributes, text }: RecordWork,
 ): Pick<SharedColumns, 'serviceName' | 'resourceAttributes' | 'resourceSchemaUrl'> {
-  const resourceAttributes = redactAttributes(group.resource.attributes, context.scrubber);
+  const resourceAttributes = attributes(group.resource.attributes);
   return {
     serviceName: resourceAttributes['service.name'] ?? '',
     resourceAttributes,
@@ -160,19 +170,14 @@ function redactResource<R>(
 function redactScope(
   scope: OtlpScope,
   schemaUrl: string,
-  { context, text }: RecordWork,
+  { attributes, text }: RecordWork,
 ): Pick<SharedColumns, 'scopeName' | 'scopeVersion' | 'scopeAttributes' | 'scopeSchemaUrl'> {
   return {
     scopeName: text(scope.name),
     scopeVersion: text(scope.version),
-    scopeAttributes: redactAttributes(scope.attributes, context.scrubber),
+    scopeAttributes: attributes(scope.attributes),
     scopeSchemaUrl: text(schemaUrl),
   };
-}
-
-/** Keys and values redacted, values as text. */
-export function redactAttributes(attributes: Attributes, scrubber: OtlpScrubber): TextAttributes {
-  return scrubber.scrubAttributes(attributes).attributes;
 }
 
 const DAY_NS = 86_400_000_000_000n;

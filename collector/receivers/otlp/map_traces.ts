@@ -1,7 +1,6 @@
 import { authRecordsOfSpan } from './auth_records.ts';
 import {
   mapRequest,
-  redactAttributes,
   type MapContext,
   type MappedRequest,
   type RecordWork,
@@ -23,8 +22,7 @@ export function mapTraces(request: TraceRequest, context: MapContext): MappedReq
 }
 
 function spanRow(span: OtlpSpan, shared: SharedColumns, work: RecordWork): OtelSpanRow {
-  const { text } = work;
-  const { scrubber } = work.context;
+  const { attributes, text } = work;
   const { startTimeUnixNano: start, endTimeUnixNano: end } = span;
   const timestamp = work.time(start === 0n ? end : start);
   return {
@@ -39,20 +37,20 @@ function spanRow(span: OtlpSpan, shared: SharedColumns, work: RecordWork): OtelS
     resourceAttributes: shared.resourceAttributes,
     scopeName: shared.scopeName,
     scopeVersion: shared.scopeVersion,
-    spanAttributes: redactAttributes(span.attributes, scrubber),
+    spanAttributes: attributes(span.attributes),
     duration: start !== 0n && end > start ? end - start : 0n,
     statusCode: STATUS_CODES[span.status.code] ?? 'Unset',
     statusMessage: text(span.status.message),
     events: span.events.map((event) => ({
       timestamp: event.timeUnixNano === 0n ? timestamp : work.time(event.timeUnixNano),
       name: text(event.name),
-      attributes: redactAttributes(event.attributes, scrubber),
+      attributes: attributes(event.attributes),
     })),
     links: span.links.map((link) => ({
       traceId: link.traceId,
       spanId: link.spanId,
       traceState: text(link.traceState),
-      attributes: redactAttributes(link.attributes, scrubber),
+      attributes: attributes(link.attributes),
     })),
   };
 }

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { undecodable } from './limits.ts';
+import { boundedText, undecodable } from './limits.ts';
 
 /** Wire types of the protobuf encoding. */
 export const WIRE = {
@@ -80,7 +80,7 @@ export class ProtoReader {
     // Node replaces what is not UTF-8 by U+FFFD; the bytes are looked at again only where one appears.
     if (text.includes('\uFFFD') && !isUtf8(this.#bytes.subarray(start, this.#position)))
       throw undecodable(`protobuf: ${field} is not valid UTF-8`);
-    return text;
+    return boundedText(text);
   }
 
   /**
