@@ -41,7 +41,7 @@ export function createRuntime(
 export function createCliContext(environment: Environment): CliContext {
   let runtime: Runtime | undefined;
   const getRuntime = (): Runtime =>
-    (runtime ??= createRuntime(environment, { processMetrics: false }));
+    (runtime ??= createRuntime(environment, { processMetrics: true }));
   const withStore = async <T>(work: (store: Store, runtime: Runtime) => Promise<T>): Promise<T> => {
     const own = getRuntime();
     const store = await openMigratedStore(own.config);

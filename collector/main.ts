@@ -101,6 +101,7 @@ async function createHandler(
     metrics,
     bodyBytesMax: config.bodyBytesMax,
     scrubber,
+    onFailure: (error) => log.error({ err: error }, 'OTLP request failed'),
   });
   const plain = createPlainRoutes(runtime, isWriterHealthy);
   return async (request, response) =>

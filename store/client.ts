@@ -39,7 +39,10 @@ export interface StoreOptions {
  */
 export interface Store {
   readonly isEmbedded: boolean;
-  /** All rows; values as JSONEachRow gives them (64-bit integers and UUIDs as strings, Float as number). */
+  /**
+   * All rows; values as JSONEachRow gives them: UUIDs and times as text, numbers as numbers. 64-bit integers
+   * beyond 2^53 lose digits: select them with toString().
+   */
   query<Row>(statement: Sql): Promise<Row[]>;
   command(statement: Sql): Promise<void>;
   /** Inserts objects whose keys are column names. Acknowledged when it resolves. */
