@@ -5,6 +5,7 @@ import {
   given,
   isJson,
   type Json,
+  lookUp,
   numberOf,
   objectIn,
   own,
@@ -91,7 +92,7 @@ function jwtVerdict(reason: string): Verdict {
   if (word === 'jwt_is_missing') {
     return { kind: 'api_accessed', outcome: 'denied', error: 'missing_token' };
   }
-  const known = JWT_ERRORS[word];
+  const known = lookUp(JWT_ERRORS, word);
   const error = known ?? (word.startsWith('jwks_doesn') ? 'unknown_key' : word);
   return { kind: 'token_rejected', outcome: 'failure', error };
 }

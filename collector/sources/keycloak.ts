@@ -5,6 +5,7 @@ import { PKCE_METHODS } from '../../model/kinds.ts';
 import {
   given,
   isJson,
+  lookUp,
   numberOf,
   oneOf,
   own,
@@ -181,7 +182,7 @@ function outcomeOf(r: Reading): Outcome {
 }
 
 function mappingOf(r: Reading): Mapping {
-  const mapping = MAPPINGS[r.base] ?? { kind: 'unclassified' };
+  const mapping = lookUp(MAPPINGS, r.base) ?? { kind: 'unclassified' };
   if (r.base === 'LOGIN' && isTokenRequest(r)) return token('token_issued', r.field('grant_type'));
   if (r.base === 'REVOKE_GRANT' && r.field('revoked_client') !== undefined) {
     return { kind: 'consent_revoked' };
@@ -234,7 +235,7 @@ function userEvents(r: Reading): AuthEventDraft[] {
 
 function errorOf(r: Reading, kind: EventKind): AuthEventDraft['error'] {
   if (!r.failed) return undefined;
-  const told = OAUTH_ERRORS[r.error];
+  const told = lookUp(OAUTH_ERRORS, r.error);
   // At the authorization endpoint a bad redirect URI or client is told to nobody (RFC 6749 section 4.1.2.1).
   const oauth = kind === 'login_failed' || kind === 'authorization_failed' ? undefined : told;
   return given({ code: r.error, oauth_error: oauth, detail: r.field('reason') });
@@ -401,7 +402,7 @@ function adminKind(operation: string, resource: string, path: string): EventKind
   if (/\/impersonation$/.test(path)) return 'impersonation';
   if (/\/logout(?:-all)?$/.test(path) || resource === 'USER_SESSION') return 'session_revoked';
   if (/\/consents\/[^/]+$/.test(path) && operation === 'DELETE') return 'consent_revoked';
-  if (resource === 'CLIENT') return CLIENT_OPERATIONS[operation] ?? 'unclassified';
+  if (resource === 'CLIENT') return lookUp(CLIENT_OPERATIONS, operation) ?? 'unclassified';
   return POLICY_RESOURCES.has(resource) ? 'policy_changed' : 'unclassified';
 }
 
