@@ -123,6 +123,7 @@ function emptyState(slo: SloDefinition): SloState {
 interface Feed {
   /** Restricts `event_minutes` to those sources. */
   readonly where: Sql;
+  /** Of the live feed; of all events where there is none. */
   readonly firstMinuteMs: number;
   readonly lastMs: number;
 }
@@ -154,7 +155,7 @@ async function readSpan(
   where: Sql,
 ): Promise<{ firstMinuteMs: number; lastMs: number } | undefined> {
   const [row] = await store.query<{ first: number; last: string; minutes: string }>(
-    sql`SELECT toUnixTimestamp(min(minute)) AS first, toUnixTimestamp64Milli(max(last_time)) AS last, count() AS minutes FROM grantscope.event_minutes WHERE ${where}`,
+    sql`SELECT toUnixTimestamp(if(max(is_live) = 1, minIf(minute, is_live = 1), min(minute))) AS first, toUnixTimestamp64Milli(max(last_time)) AS last, count() AS minutes FROM grantscope.event_minutes WHERE ${where}`,
   );
   if (row === undefined || Number(row.minutes) === 0) return undefined;
   return { firstMinuteMs: row.first * 1_000, lastMs: Number(row.last) };
@@ -189,8 +190,9 @@ async function readCounts(
 }
 
 /**
- * Observed over expected minutes. Expected are the minutes of the window since the first event ever, so that
- * a fresh installation is not called blind for the time before it. A minute without events is observed
+ * Observed over expected minutes. Expected are the minutes of the window since the first event that
+ * arrived live, so that a fresh installation is not called blind for the time before it, nor for the time between
+ * it and old logs that were imported. A minute without events is observed
  * too unless it belongs to a silence of more than QUIET_MINUTES_MAX: small services are quiet, not blind.
  */
 async function readCoverage(store: Store, feed: Feed, endMs: number): Promise<number> {

@@ -96,7 +96,7 @@ function toAlert(key: string, group: readonly OpenFinding[], consoleUrl: string)
       findings: String(ids.length),
       summary: newest.summary.slice(0, TEXT_LENGTH_MAX),
       investigation_url: url,
-      runbook_url: `${consoleUrl}/api/v1/runbooks/${newest.runbook}`,
+      runbook_url: `${consoleUrl}/#/runbooks/${newest.runbook}`,
     },
     startsAtMs: Math.min(...group.map((f) => Number(f.detected_ms))),
     findingIds: ids.slice(0, FINDING_IDS_MAX),
@@ -117,7 +117,7 @@ export function burnAlert(burn: BurnAlert, consoleUrl: string): DesiredAlert {
     annotations: {
       summary: `${slo.id} spends its error budget ${Number(rate)} times too fast over ${tier.long} and ${tier.short}; ${budgetInWords(state, tier)}.`,
       investigation_url: url,
-      runbook_url: `${consoleUrl}/api/v1/runbooks/${slo.runbook}`,
+      runbook_url: `${consoleUrl}/#/runbooks/${slo.runbook}`,
     },
     startsAtMs: burn.sinceMs,
     findingIds: [],

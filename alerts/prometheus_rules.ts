@@ -113,7 +113,7 @@ function burnRule(tier: BurnTier, slos: readonly SloDefinition[]): Rule {
     annotations: {
       summary: `{{ $labels.slo }} spends its error budget {{ $value | humanize }} times too fast over ${tier.long} and ${tier.short}; ${remaining} of the 30-day budget is left.`,
       description: `At this pace a full 30-day budget lasts {{ with printf "720 * 3600 / oauth_slo:burn_rate:ratio{slo=%q, window=%q}" .Labels.slo "${tier.long}" | query }}{{ . | first | value | humanizeDuration }}{{ else }}an unknown time{{ end }}. The alert keeps firing while the watermark is stale.`,
-      runbook_url: `${CONSOLE_URL}/api/v1/runbooks/{{ $labels.slo }}`,
+      runbook_url: `${CONSOLE_URL}/#/runbooks/{{ $labels.slo }}`,
       dashboard_url: 'http://127.0.0.1:3000/d/grantscope-on-call',
       investigation_url: `${CONSOLE_URL}/#/slos/{{ $labels.slo }}`,
     },
@@ -137,7 +137,7 @@ function unmeasuredRule(slo: SloDefinition): Rule {
       summary: `${slo.id} is unmeasured: no event of its sources has been counted for more than ${duration(STALE_AFTER_SECONDS)}.`,
       description:
         'Unmeasured is not met. Burn alerts stay as they are until events are counted again.',
-      runbook_url: `${CONSOLE_URL}/api/v1/runbooks/slo_unmeasured`,
+      runbook_url: `${CONSOLE_URL}/#/runbooks/slo_unmeasured`,
       dashboard_url: 'http://127.0.0.1:3000/d/grantscope-on-call',
       investigation_url: `${CONSOLE_URL}/#/slos/${slo.id}`,
     },
@@ -152,7 +152,7 @@ function watchdogRule(): Rule {
     labels: { kind: 'meta', severity: 'none' },
     annotations: {
       summary: 'Always firing. Its absence means that alerts cannot reach anybody.',
-      runbook_url: `${CONSOLE_URL}/api/v1/runbooks/watchdog`,
+      runbook_url: `${CONSOLE_URL}/#/runbooks/watchdog`,
     },
   };
 }

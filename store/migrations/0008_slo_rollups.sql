@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS grantscope.event_minutes
   source_id LowCardinality(String),
   minute DateTime('UTC') CODEC(Delta, ZSTD(1)),
   last_time SimpleAggregateFunction(max, DateTime64(3, 'UTC')),
-  events SimpleAggregateFunction(sum, UInt64)
+  events SimpleAggregateFunction(sum, UInt64),
+  -- 1 where an event of the minute arrived within an hour: a live feed, not an import of old logs.
+  is_live SimpleAggregateFunction(max, UInt8)
 )
 ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(minute)
@@ -41,7 +43,8 @@ SELECT
   source_id,
   toStartOfMinute(least(time, inserted_at)) AS minute,
   max(toDateTime64(least(time, inserted_at), 3, 'UTC')) AS last_time,
-  count() AS events
+  count() AS events,
+  max(inserted_at <= time + INTERVAL 1 HOUR) AS is_live
 FROM grantscope.auth_events
 GROUP BY tenant, source_id, minute;
 

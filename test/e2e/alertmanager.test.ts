@@ -183,7 +183,7 @@ describe.skipIf(!installed)('notifier and Alertmanager', () => {
     expect(page.alerts[0]!.annotations).toMatchObject({
       findings: '2',
       investigation_url: `http://127.0.0.1:7400/#/findings/${page.alerts[0]!.annotations['finding_id']!}`,
-      runbook_url: 'http://127.0.0.1:7400/api/v1/runbooks/token_compromise',
+      runbook_url: 'http://127.0.0.1:7400/#/runbooks/token_compromise',
     });
     expect(page.alerts[0]!.annotations['finding_ids']!.split(' ').sort()).toEqual([
       finding('', 1).finding_id,

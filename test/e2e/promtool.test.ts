@@ -87,7 +87,7 @@ function burn(
     exp_annotations: {
       summary: `${SLO} spends its error budget ${words.rate} times too fast over ${tier.long} and ${tier.short}; ${words.left} of the 30-day budget is left.`,
       description: `At this pace a full 30-day budget lasts ${words.lasts}. The alert keeps firing while the watermark is stale.`,
-      runbook_url: `http://127.0.0.1:7400/api/v1/runbooks/${SLO}`,
+      runbook_url: `http://127.0.0.1:7400/#/runbooks/${SLO}`,
       dashboard_url: 'http://127.0.0.1:3000/d/grantscope-on-call',
       investigation_url: `http://127.0.0.1:7400/#/slos/${SLO}`,
     },
@@ -100,7 +100,7 @@ const unmeasured = {
     summary: `${SLO} is unmeasured: no event of its sources has been counted for more than 10m.`,
     description:
       'Unmeasured is not met. Burn alerts stay as they are until events are counted again.',
-    runbook_url: 'http://127.0.0.1:7400/api/v1/runbooks/slo_unmeasured',
+    runbook_url: 'http://127.0.0.1:7400/#/runbooks/slo_unmeasured',
     dashboard_url: 'http://127.0.0.1:3000/d/grantscope-on-call',
     investigation_url: `http://127.0.0.1:7400/#/slos/${SLO}`,
   },

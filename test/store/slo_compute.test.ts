@@ -241,6 +241,27 @@ describe('computeSlo', () => {
     expect(state.state).toBe('unmeasured');
   });
 
+  it('does not expect the time between imported logs and the live feed to be observed', async () => {
+    const now = Date.now();
+    const imported = newTenant();
+    // The login moves the watermark on and is in no count.
+    const login = (tenant: string): AuthEvent => event(tenant, now, { kind: 'login' });
+    await insertEvents(store, [
+      event(imported, now - 20 * 86_400_000),
+      event(imported, now - 3 * MINUTE),
+      login(imported),
+    ]);
+    const state = await computeSlo(store, imported, slo, now);
+    expect([state.coverage, state.state]).toEqual([1, 'met']);
+    expect(state.windows['30d']).toEqual({ good: 2, bad: 0 });
+    // A live feed that fell silent for as long is a hole: both events arrived when they happened.
+    const silent = newTenant();
+    await insertEvents(store, [event(silent, now - 50 * MINUTE), login(silent)]);
+    const holed = await computeSlo(store, silent, slo, now);
+    expect(holed.state).toBe('unmeasured');
+    expect(holed.coverage).toBeLessThan(0.1);
+  });
+
   it('runs by the sources that feed it: a gateway that talks on does not hide a dead server', async () => {
     const tenant = newTenant();
     await insertEvents(store, [
