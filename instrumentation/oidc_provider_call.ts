@@ -10,7 +10,7 @@ import type {
   OidcState,
 } from './oidc_provider_types.ts';
 import type { RecordedAuthEvent, RecordedId, RecordedToken } from './recorded_event.ts';
-import { words } from './token_endpoint_events.ts';
+import { outcomeOfError, words } from './token_endpoint_events.ts';
 
 /** What oidc-provider's own events said while one request was answered. */
 export interface RequestNotes {
@@ -137,7 +137,9 @@ function detailOf(error: OidcError): string | undefined {
 }
 
 export function outcomeOf(error: OidcError): Outcome {
-  return error.error === 'access_denied' || error.name === 'AbortedError' ? 'denied' : 'failure';
+  // The device page's own error for a user who declines.
+  if (error.name === 'AbortedError') return 'denied';
+  return outcomeOfError(error.error);
 }
 
 /** The request parameters of RFC 6749 section 4.1.1 and its kin. */

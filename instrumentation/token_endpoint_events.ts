@@ -70,9 +70,6 @@ export interface TokenFailure extends TokenCall {
   reused?: boolean | undefined;
 }
 
-/** Errors that tell a polling client to go on asking (RFC 8628 section 3.5). */
-const PENDING_ERRORS: ReadonlySet<string> = new Set(['authorization_pending', 'slow_down']);
-
 /**
  * The events of a successful call, the first being the one that the others belong to:
  * a code exchange is code_redeemed and token_issued; a refresh is token_refreshed with the old token as
@@ -102,7 +99,7 @@ export function tokenFailureEvents(call: TokenFailure): RecordedAuthEvent[] {
   const failed: RecordedAuthEvent = {
     ...facts(call),
     kind: 'token_request_failed',
-    outcome: failureOutcome(error.oauth_error),
+    outcome: outcomeOfError(error.oauth_error),
     error,
     redirect_uri: call.request.redirect_uri,
     tokens: usedCredential(call, 'presented'),
@@ -121,11 +118,6 @@ export function tokenFailureEvents(call: TokenFailure): RecordedAuthEvent[] {
     });
   }
   return events;
-}
-
-function failureOutcome(oauthError: string | undefined): Outcome {
-  if (oauthError !== undefined && PENDING_ERRORS.has(oauthError)) return 'pending';
-  return oauthError === 'access_denied' ? 'denied' : 'failure';
 }
 
 function facts(call: TokenCall): Omit<RecordedAuthEvent, 'kind'> {
@@ -233,4 +225,23 @@ function usedCredential(call: TokenCall, role: 'consumed' | 'presented'): Record
 /** Space-separated words (RFC 6749 section 3.3). */
 export function words(text: string | undefined): string[] | undefined {
   return text === undefined ? undefined : text.split(' ').filter((word) => word !== '');
+}
+
+const OUTCOME_OF_ERROR: Readonly<Record<string, Outcome>> = {
+  // A polling client shall go on asking (RFC 8628 section 3.5).
+  authorization_pending: 'pending',
+  slow_down: 'pending',
+  access_denied: 'denied',
+  // The client shall come again with what was missing: a nonce (RFC 9449 section 8) ...
+  use_dpop_nonce: 'challenge',
+  // ... or the user, whom a request with `prompt=none` must not bother (OpenID Connect Core 3.1.2.6).
+  login_required: 'challenge',
+  consent_required: 'challenge',
+  interaction_required: 'challenge',
+  account_selection_required: 'challenge',
+};
+
+/** What a refusal with this OAuth error came to: not every one is a failure. */
+export function outcomeOfError(oauthError: string | undefined): Outcome {
+  return (oauthError === undefined ? undefined : OUTCOME_OF_ERROR[oauthError]) ?? 'failure';
 }

@@ -307,6 +307,22 @@ describe('authorization code with PKCE', () => {
     });
   });
 
+  it('tells a silent check without a session as a challenge, not a failure', async () => {
+    const config = await clientOf(WEB.id, WEB.secret);
+    await takeEvents();
+    const url = oauth.buildAuthorizationUrl(config, {
+      redirect_uri: WEB.uri,
+      scope: 'openid',
+      prompt: 'none',
+      code_challenge: 'x'.repeat(43),
+      code_challenge_method: 'S256',
+    });
+    await new Browser().walk(url);
+    const events = await takeEvents();
+    expect(kinds(events)).toEqual(['authorization_failed']);
+    expect(events[0]).toMatchObject({ 'event.outcome': 'challenge', error: 'login_required' });
+  });
+
   it('tells an unknown client by what was asked, and a refused consent as denied', async () => {
     await new Browser().walk(
       new URL(`${as.issuer}/auth?client_id=nobody&response_type=code&scope=openid`),

@@ -375,6 +375,30 @@ describe('expressAuthorizationServer', () => {
     });
   });
 
+  it.each([
+    ['authorization_pending', 'pending'],
+    ['slow_down', 'pending'],
+    ['access_denied', 'denied'],
+    ['use_dpop_nonce', 'challenge'],
+    ['invalid_grant', 'failure'],
+    ['server_error', 'failure'],
+  ])('takes %s for %s', async (oauth_error, outcome) => {
+    const app = express();
+    const as = expressAuthorizationServer(recorder, { issuer: 'https://as.example' });
+    app.post('/token', (req, res) => {
+      const request = { device_code: 'dc' };
+      const call = { grant_type: GRANT_TYPES.deviceCode, request, error: { oauth_error } };
+      as.recordTokenError(req, res.status(400), call);
+      res.end();
+    });
+    await fetch(`${await serve(app)}/token`, { method: 'POST' });
+    const events = await told();
+    expect(kindsOf(events)).toEqual([['token_request_failed', outcome]]);
+    expect(events[0]).toMatchObject({
+      'oauth.token.presented.device_code.ref': keyRing.ref('token', 'dc'),
+    });
+  });
+
   it('tells a refresh without rotation as presented, not consumed', async () => {
     const app = express();
     const as = expressAuthorizationServer(recorder, { issuer: 'https://as.example' });
