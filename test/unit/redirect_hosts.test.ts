@@ -1,0 +1,137 @@
+// How: exact results for the text functions behind the redirect rules, and properties against simple models.
+import { domainToASCII } from 'node:url';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  decodePunycode,
+  editDistance,
+  hostOf,
+  isRegisteredRedirect,
+  matchesPattern,
+  registrableDomain,
+  skeletonOf,
+  splitRedirect,
+  toUnicodeHost,
+} from '../../detectors/rules/_hosts.ts';
+
+describe('splitRedirect', () => {
+  it.each([
+    [
+      'https://A.example:8443/cb',
+      { scheme: 'https', host: 'a.example', port: '8443', path: '/cb', userinfo: '' },
+    ],
+    ['http://[::1]:80/x', { scheme: 'http', host: '::1', port: '80', path: '/x', userinfo: '' }],
+    [
+      'https://good.example@evil.net/cb',
+      { scheme: 'https', host: 'evil.net', port: '', path: '/cb', userinfo: 'good.example' },
+    ],
+    [
+      'https://evil.net\\.good.example',
+      { scheme: 'https', host: 'evil.net', port: '', path: '\\.good.example', userinfo: '' },
+    ],
+    [
+      'https://a.example.',
+      { scheme: 'https', host: 'a.example', port: '', path: '', userinfo: '' },
+    ],
+  ])('%s', (uri, parts) => expect(splitRedirect(uri)).toEqual(parts));
+  it('has no host where there is no authority', () => {
+    expect(hostOf('com.example.app:/cb')).toBe('');
+    expect(splitRedirect('://x')).toBeUndefined();
+  });
+});
+
+describe('isRegisteredRedirect', () => {
+  const registered = ['https://a.example/cb?x=1', 'http://127.0.0.1:1/cb', 'http://localhost/cb'];
+  it.each([
+    ['https://a.example/cb', true],
+    ['https://a.example/cb/', false],
+    ['https://a.example:444/cb', false],
+    ['HTTPS://a.example/cb', false],
+    ['http://127.0.0.1:5000/cb', true],
+    ['http://127.0.0.1/cb', true],
+    ['http://localhost:9/cb', true],
+    ['http://127.0.0.1:5000/other', false],
+    ['https://127.0.0.1:5000/cb', false],
+    ['http://x@127.0.0.1:5000/cb', false],
+    ['http://127.0.0.2:5000/cb', false],
+  ])('%s: %s', (uri, is) => expect(isRegisteredRedirect(uri, registered)).toBe(is));
+});
+
+describe('matchesPattern', () => {
+  it.each([
+    ['https://pr-1.preview.example/cb', 'https://*.preview.example/cb', true],
+    ['https://evil.net/x.preview.example/cb', 'https://*.preview.example/cb', false],
+    ['https://pr-1.preview.example/cb/more', 'https://*.preview.example/cb', false],
+    ['https://a/cb', 'https://a/cb', true],
+    ['https://a/cb2', 'https://a/cb', false],
+    ['xhttps://a/cb', 'https://a/cb', false],
+    ['https://ab', 'https://ab*ab', false],
+    ['https://a.b.a/x', 'https://*.a/*', true],
+  ])('%s ~ %s: %s', (uri, pattern, is) => expect(matchesPattern(uri, pattern)).toBe(is));
+});
+
+describe('editDistance', () => {
+  it.each([
+    ['', '', 0],
+    ['abc', 'abc', 0],
+    ['example.com', 'exmple.com', 1],
+    ['example.com', 'exmaple.com', 1],
+    ['example.com', 'examp1e.co', 2],
+    ['example.com', 'sample.org', 3],
+    ['kitten', 'sitting', 3],
+  ])('%s -> %s is %i (cut at 3)', (a, b, n) => expect(editDistance(a, b, 2)).toBe(Math.min(n, 3)));
+  it('is symmetric, zero only for equal texts, and one for one edit', () => {
+    const word = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 8 });
+    fc.assert(
+      fc.property(word, word, fc.nat(8), (a, b, at) => {
+        expect(editDistance(a, b, 8)).toBe(editDistance(b, a, 8));
+        expect(editDistance(a, b, 8) === 0).toBe(a === b);
+        const i = Math.min(at, a.length);
+        expect(editDistance(a, `${a.slice(0, i)}x${a.slice(i)}`, 8)).toBe(1);
+        expect(editDistance(a, b, 2)).toBe(Math.min(3, editDistance(a, b, 20)));
+      }),
+    );
+  });
+});
+
+describe('punycode and look-alikes', () => {
+  it.each([
+    ['exmple-4nf', 'exаmple'],
+    ['80ak6aa92e', 'аррӏе'],
+    ['bcher-kva', 'bücher'],
+    ['egbpdaj6bu4bxfgehfvwxn', 'ليهمابتكلموشعربي؟'],
+  ])('%s', (encoded, text) => expect(decodePunycode(encoded)).toBe(text));
+  it('takes back what the platform encodes', () => {
+    const letters = fc.string({
+      unit: fc.constantFrom(...'aбвñü漢字ελ'),
+      minLength: 1,
+      maxLength: 12,
+    });
+    fc.assert(
+      fc.property(letters, (label) => {
+        const host = `${label}.example`;
+        const ascii = domainToASCII(host);
+        fc.pre(ascii !== '');
+        expect(toUnicodeHost(ascii)).toBe(host);
+      }),
+    );
+  });
+  it('leaves malformed labels alone, whatever they are', () => {
+    expect(decodePunycode('!!!')).toBeUndefined();
+    expect(decodePunycode('9'.repeat(60))).toBeUndefined();
+    expect(decodePunycode('a'.repeat(64))).toBeUndefined();
+    fc.assert(fc.property(fc.string(), (s) => typeof toUnicodeHost(`xn--${s}`) === 'string'));
+  });
+  it('reads look-alikes alike', () => {
+    expect(skeletonOf('xn--exmple-4nf.com')).toBe(skeletonOf('example.com'));
+    expect(skeletonOf('examp1e.com')).toBe(skeletonOf('example.com'));
+    expect(skeletonOf('exarnple.com')).toBe(skeletonOf('example.com'));
+    expect(skeletonOf('éxample.com')).toBe(skeletonOf('example.com'));
+    expect(skeletonOf('sample.com')).not.toBe(skeletonOf('example.com'));
+  });
+  it('finds the part that was registered', () => {
+    expect(registrableDomain('a.b.example.com')).toBe('example.com');
+    expect(registrableDomain('shop.example.co.uk')).toBe('example.co.uk');
+    expect(registrableDomain('localhost')).toBe('localhost');
+  });
+});
