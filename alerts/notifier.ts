@@ -124,6 +124,7 @@ export class Notifier {
 
   #outgoing(desired: Desired, now: number): readonly Outgoing[] {
     const wanted = new Map(desired.alerts.map((a) => [a.key, a]));
+    for (const key of this.#refused.keys()) if (!wanted.has(key)) this.#refused.delete(key);
     const firing = desired.alerts.filter((alert) => {
       if (this.#refused.get(alert.key) === contentOf(alert)) return false;
       const open = this.#open.get(alert.key);
@@ -231,7 +232,8 @@ function toPostable({ alert, isResolved }: Outgoing, now: number): PostableAlert
   return {
     labels: alert.labels,
     annotations: alert.annotations,
-    startsAt: new Date(alert.startsAtMs).toISOString(),
+    // Alertmanager refuses a start after the end, which a clock that runs ahead could make.
+    startsAt: new Date(Math.min(alert.startsAtMs, now)).toISOString(),
     endsAt: new Date(isResolved ? now : now + VALID_FOR_MS).toISOString(),
     generatorURL: alert.url,
   };
