@@ -269,9 +269,12 @@ async function mistypedRedirect(town: Town): Promise<void> {
   if (town.mistyped.has(clientId)) return;
   town.mistyped.add(clientId);
   const subject = world.random.pick(world.subjects);
-  await application.authorize(world.browserAt(subject.office), subject, {
-    redirectUri: `https://${clientId}.harbour.example/staging/callback`,
-  });
+  // Refused at the pushed request already, or on the authorization page.
+  await answerOf(
+    application.authorize(world.browserAt(subject.office), subject, {
+      redirectUri: `https://${clientId}.harbour.example/staging/callback`,
+    }),
+  );
 }
 
 /** A preview deployment registers itself (RFC 7591). */

@@ -5,7 +5,12 @@ import type * as Run from './run.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
-const USAGE_CODES: readonly string[] = ['config_invalid', 'invalid_argument', 'listen_failed'];
+const USAGE_CODES: readonly string[] = [
+  'config_invalid',
+  'invalid_argument',
+  'listen_failed',
+  'data_dir_locked',
+];
 /** By convention 128 + SIGINT. */
 const EXIT_INTERRUPTED = 130;
 const SEED_MAX = 2 ** 32;

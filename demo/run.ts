@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { createRuntime } from '../cli/context.ts';
-import { ROLES, serve, type Served } from '../cli/serve.ts';
+import { ROLES } from '../cli/roles.ts';
+import { serve, type Served } from '../cli/serve.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import { loadAttacks, type AttackDefinition } from './attack.ts';
 import { awaitFinding, listFindings } from './findings_watch.ts';
@@ -12,9 +13,9 @@ import { runTraffic, startTraffic, type TrafficStatistics } from './traffic.ts';
 import { createPopulation, startWorld, type World } from './world.ts';
 
 /** How long an attack may stay unfound before the demo calls it missed. */
-export const FINDING_TIMEOUT_MS = 30_000;
+export const FINDING_TIMEOUT_MS = 60_000;
 /** Between the attacks of the first minute, and after it. */
-const FIRST_ATTACKS_GAP_MS = 5_000;
+const FIRST_ATTACKS_GAP_MS = 4_000;
 const ATTACKS_GAP_MS = 60_000;
 /** Detection is over when no finding has changed for this many looks in a row. */
 const QUIET_LOOKS = 5;
@@ -202,9 +203,10 @@ async function attackOnce(
     options.signal,
   );
   const foundAfterS = finding === undefined ? undefined : (Date.now() - ended) / 1_000;
+  const missed = options.signal.aborted ? 'not waited for, the demo is stopping' : 'not found';
   const result =
     finding === undefined
-      ? 'not found'
+      ? missed
       : `found after ${(foundAfterS ?? 0).toFixed(1)} s: ${finding.summary}`;
   options.print(`attack ${attack.id}: ${result}`);
   return { attack, foundAfterS };

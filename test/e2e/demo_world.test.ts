@@ -184,6 +184,24 @@ describe('flows', () => {
   });
 });
 
+describe('a mistyped redirect', () => {
+  it('is refused for every web application, pushed request or not', async () => {
+    const town = createTown(world);
+    const clients = world.ofKind('web').map((a) => a.definition.clientId);
+    while (town.mistyped.size < clients.length) await FLOWS.mistypedRedirect(town);
+    expect([...town.mistyped].sort()).toEqual([...clients].sort());
+    const { arrival } = await world
+      .application('storefront')
+      .authorize(world.browserAt(person().home), person(), {
+        redirectUri: 'https://storefront.harbour.example/staging/callback',
+      });
+    expect(arrival.at === 'server' && [arrival.status, arrival.page]).toEqual([
+      400,
+      "invalid_redirect_uri: redirect_uri did not match any of the client's registered redirect_uris\n",
+    ]);
+  });
+});
+
 describe('attacks', () => {
   const EXPECTED: Readonly<Record<string, readonly (string | number)[]>> = {
     code_redeemed_twice: ['accepted', 'invalid_grant'],
