@@ -57,8 +57,6 @@ export function normaliseDuration(ms: number | null): number | null {
  * The event is fresh from `redact`, so it is changed in place.
  */
 export function normaliseEvent(event: AuthEvent): void {
-  event.scopes_requested = normaliseScopes(event.scopes_requested);
-  event.scopes_granted = normaliseScopes(event.scopes_granted);
   event.audience = sortedSet(event.audience);
   event.resource = sortedSet(event.resource);
   event.amr = sortedSet(event.amr);

@@ -10,11 +10,13 @@ import { isUuid, type Ref, type RefDomain } from '../../model/ids.ts';
 import type { KeyRing } from '../../runtime/keyring.ts';
 import { identifyToken, isMaskedLiteral, type IdentifiedToken } from './canonical_token.ts';
 import { networkOf, normaliseIp } from './enrich.ts';
-import { isPlausibleTime, LIST_ITEMS_MAX, normaliseText } from './normalise.ts';
+import { isPlausibleTime, LIST_ITEMS_MAX, normaliseScopes, normaliseText } from './normalise.ts';
 import type { Scrubber, ScrubResult } from './scrubber.ts';
 
 /** Ids, names and codes are cut here, UTF-16 units. */
 export const NAME_LENGTH_MAX = 256;
+/** A list of scopes as one text. */
+export const SCOPES_LENGTH_MAX = 8_192;
 /** Free text of errors. */
 export const DETAIL_LENGTH_MAX = 1_024;
 /** Redirect URIs, issuers, audiences, routes. */
@@ -218,8 +220,9 @@ class Redaction {
   }
 
   #scopes(field: string, values: readonly string[] | undefined): string[] {
-    const names = values?.flatMap((v) => v.slice(0, URI_LENGTH_MAX).split(/[\s,]+/));
-    return this.#list(field, names, (f, v) => this.#name(f, v));
+    // Scrubbed before it is parted: the words around a secret are what gives it away.
+    const whole = this.#list(field, values, (f, v) => this.#name(f, v, SCOPES_LENGTH_MAX));
+    return this.#list(field, normaliseScopes(whole), (f, v) => this.#name(f, v));
   }
 
   #hexId(field: string, value: string | undefined, digits: number): string {

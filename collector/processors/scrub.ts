@@ -26,6 +26,8 @@ export type { Scrubber, ScrubResult, ScrubbedAttributes, AttributeOptions };
 /** Texts found clean are remembered, since the same names recur in nearly every event. */
 const REMEMBERED_TEXTS_MAX = 4_096;
 const REMEMBERED_TEXT_LENGTH_MAX = 200;
+const PASSES_MAX = 5;
+const REPEATED_LENGTH_MAX = 16_384;
 /** A text of these characters alone that is this short cannot hold any of the shapes. */
 const TRIVIALLY_CLEAN = /^[A-Za-z0-9_\-./ ]{0,9}$/;
 
@@ -50,7 +52,7 @@ class DefaultScrubber implements Scrubber {
     if (TRIVIALLY_CLEAN.test(text)) return text;
     const remembered = free ? this.#clean : this.#cleanIdentifiers;
     if (text.length <= REMEMBERED_TEXT_LENGTH_MAX && remembered.has(text)) return text;
-    const scrubbed = replaceSecrets(text, this.#classify, free);
+    const scrubbed = replaceAllSecrets(text, this.#classify, free);
     if (scrubbed === text && text.length <= REMEMBERED_TEXT_LENGTH_MAX) {
       if (remembered.size >= REMEMBERED_TEXTS_MAX) remembered.clear();
       remembered.add(text);
@@ -89,6 +91,24 @@ function cut(scrubbed: string, original: string, maxLength: number | undefined):
 function withoutHalfPair(text: string): string {
   const last = text.charCodeAt(text.length - 1);
   return last >= 0xd800 && last <= 0xdbff ? text.slice(0, -1) : text;
+}
+
+/**
+ * What stands where a secret stood can complete another parameter, so scrubbing goes on until nothing
+ * changes. Long texts are scrubbed once, to bound what a hostile one costs.
+ */
+function replaceAllSecrets(
+  text: string,
+  classify: (key: string) => KeyClass,
+  free: boolean,
+): string {
+  let current = text;
+  for (let pass = 0; pass < PASSES_MAX; pass += 1) {
+    const scrubbed = replaceSecrets(current, classify, free);
+    if (scrubbed === current || scrubbed.length > REPEATED_LENGTH_MAX) return scrubbed;
+    current = scrubbed;
+  }
+  return current;
 }
 
 function replaceSecrets(text: string, classify: (key: string) => KeyClass, free: boolean): string {

@@ -2,8 +2,8 @@
 export const REDACTED = '[redacted]';
 
 /**
- * The redaction primitives. All are pure, linear in the length of their input, and idempotent: scrubbed
- * text scrubs to itself.
+ * The redaction primitives. All are pure and linear in the length of their input; scrubbed text scrubs
+ * to itself.
  */
 export interface Scrubber {
   /**

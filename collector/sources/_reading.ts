@@ -55,19 +55,14 @@ export function textIn(value: Json, ...names: readonly string[]): string | undef
   return undefined;
 }
 
-/** Texts of an array, or one text, as a list; undefined where there is none. */
+/**
+ * Texts of an array, or one text, as a list; undefined where there is none. Scopes stay together here: they
+ * are scrubbed as a whole before they are parted, for a secret can only be told by what stands around it.
+ */
 export function textList(value: unknown): string[] | undefined {
   const items = Array.isArray(value) ? (value as readonly unknown[]) : [value];
   const texts = items.map(scalarText).filter((t) => t !== undefined);
   return texts.length === 0 ? undefined : texts;
-}
-
-/** Words of a text or of an array of texts. */
-export function wordList(value: unknown): string[] | undefined {
-  const words = textList(value)
-    ?.flatMap((t) => t.split(/[\s,]+/))
-    .filter((w) => w !== '');
-  return words === undefined || words.length === 0 ? undefined : words;
 }
 
 /** A finite number, also as text; undefined otherwise. */

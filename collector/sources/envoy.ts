@@ -14,7 +14,6 @@ import {
   textList,
   timeNs,
   TIME_ALLOWED,
-  wordList,
 } from './_reading.ts';
 
 /** Members of one access log record; Envoy's JSON format has a few dozen. */
@@ -163,7 +162,7 @@ function fromClaims(claims: Json | undefined): Partial<AuthEventDraft> {
     audience: textList(own(claims, 'aud')),
     subject: sub === undefined ? undefined : { id: sub },
     client: given({ id: textIn(claims, 'client_id', 'azp') }),
-    scopes_granted: wordList(own(claims, 'scope') ?? own(claims, 'scp')),
+    scopes_granted: textList(own(claims, 'scope') ?? own(claims, 'scp')),
     session: sid === undefined ? undefined : { id: sid },
     acr: textIn(claims, 'acr'),
     amr: textList(own(claims, 'amr')),

@@ -14,7 +14,7 @@ import {
   TOKEN_TYPES,
 } from '../../model/kinds.ts';
 import { Secret } from '../../model/secret.ts';
-import { given, isJson, refuse, timeNs, TIME_ALLOWED, wordList } from './_reading.ts';
+import { given, isJson, refuse, timeNs, TIME_ALLOWED, textList } from './_reading.ts';
 
 const text = z.string().nullish();
 const texts = z.union([z.string(), z.array(z.string())]).nullish();
@@ -152,11 +152,6 @@ function tokenOf(raw: z.infer<typeof Token>): TokenDraft {
   });
 }
 
-/** A list, or text parted by spaces. */
-function listOf(value: string | string[] | null | undefined): string[] | undefined {
-  return typeof value === 'string' ? wordList(value) : (value ?? undefined);
-}
-
 /** `session_ref` of a stored event, or `session: {id}` of one in the making. */
 function namedOf(
   named: z.infer<typeof Named>,
@@ -194,11 +189,11 @@ function draftOf(wire: WireEvent): AuthEventDraft {
     client: present(e.client),
     subject: present(e.subject),
     actor: present(e.actor),
-    audience: listOf(e.audience),
-    resource: listOf(e.resource),
-    scopes_requested: listOf(e.scopes_requested),
-    scopes_granted: listOf(e.scopes_granted),
-    amr: listOf(e.amr),
+    audience: textList(e.audience),
+    resource: textList(e.resource),
+    scopes_requested: textList(e.scopes_requested),
+    scopes_granted: textList(e.scopes_granted),
+    amr: textList(e.amr),
     tokens: e.tokens?.map(tokenOf),
     session: namedOf(e.session, e.session_ref),
     grant: namedOf(e.grant, e.grant_ref),

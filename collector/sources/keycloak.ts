@@ -13,7 +13,6 @@ import {
   textIn,
   textList,
   TIME_ALLOWED,
-  wordList,
 } from './_reading.ts';
 import { LINE_LENGTH_MAX, readJson, readLine, type KeycloakRecord } from './_keycloak_record.ts';
 
@@ -216,7 +215,7 @@ function userEvents(r: Reading): AuthEventDraft[] {
     endpoint: mapping.endpoint,
     ...principals(r),
     ...scopes(r, kind),
-    audience: wordList(field('audience')),
+    audience: textList(field('audience')),
     redirect_uri: field('redirect_uri'),
     pkce: oneOf(PKCE_METHODS, field('code_challenge_method')),
     binding: field('token_type') === 'DPoP' ? 'dpop' : undefined,
@@ -255,7 +254,7 @@ function principals(r: Reading): Pick<AuthEventDraft, 'subject' | 'actor'> {
 
 /** Keycloak writes one `scope`: what was granted where it succeeded, what was asked for where it failed. */
 function scopes(r: Reading, kind: EventKind): Partial<AuthEventDraft> {
-  const list = wordList(r.field('scope'));
+  const list = textList(r.field('scope'));
   if (list === undefined) return {};
   const asked = r.failed || kind === 'login' || kind === 'par_pushed';
   return asked ? { scopes_requested: list } : { scopes_granted: list };

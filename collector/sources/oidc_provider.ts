@@ -24,7 +24,6 @@ import {
   textList,
   timeNs,
   TIME_ALLOWED,
-  wordList,
 } from './_reading.ts';
 
 /** Models named in one record. */
@@ -320,7 +319,7 @@ function draftOf(r: Reading): AuthEventDraft {
   const mapping = mappingOf(r);
   const session = textIn(r.model, 'sessionUid') ?? textIn(r.value, 'session_uid');
   const grant = textIn(r.model, 'grantId') ?? textIn(r.value, 'grant_id');
-  const scope = wordList(own(r.model, 'scope') ?? own(r.value, 'scope'));
+  const scope = textList(own(r.model, 'scope') ?? own(r.value, 'scope'));
   return given({
     kind: mapping.kind,
     time: r.time,
@@ -343,7 +342,7 @@ function draftOf(r: Reading): AuthEventDraft {
     issuer: textIn(r.value, 'issuer'),
     audience: textList(own(r.model, 'aud')),
     resource: textList(own(r.params, 'resource')),
-    scopes_requested: wordList(own(r.params, 'scope')),
+    scopes_requested: textList(own(r.params, 'scope')),
     scopes_granted: scope,
     redirect_uri: textIn(r.model, 'redirectUri') ?? textIn(r.params, 'redirect_uri'),
     pkce: pkceOf(r),

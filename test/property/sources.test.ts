@@ -1,0 +1,366 @@
+import { randomBytes } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { createScrubber } from '../../collector/processors/scrub.ts';
+import { processDraft } from '../../collector/processors/process_draft.ts';
+import { loadSources } from '../../collector/registry.ts';
+import { ATTR } from '../../model/attributes.ts';
+import { AuthEvent } from '../../model/auth_event.ts';
+import {
+  REJECT_CODES,
+  type SourceDefinition,
+  type SourceRecord,
+} from '../../model/define_source.ts';
+import { KeyRing } from '../../runtime/keyring.ts';
+import { TEST_KEY } from '../harness.ts';
+
+/**
+ * Any input gives events or a typed rejection, never an exception; and secrets that are planted in every
+ * place where they hide never come out again.
+ */
+const sources = await loadSources();
+const scrubber = createScrubber();
+const keyRing = KeyRing.fromKey(TEST_KEY);
+const receivedAt = 1_760_000_000_000_000_000n;
+
+function run(
+  source: SourceDefinition,
+  record: SourceRecord,
+): { text: string; events: AuthEvent[] } {
+  const parsed = source.parse(record, { received_at: receivedAt });
+  if (!parsed.ok) {
+    expect(REJECT_CODES).toContain(parsed.code);
+    return { text: parsed.message, events: [] };
+  }
+  const events: AuthEvent[] = [];
+  let text = '';
+  parsed.events.forEach((draft, subIndex) => {
+    const processed = processDraft(draft, {
+      source,
+      tenant: 'default',
+      receivedAt,
+      contentSeed: 's',
+      subIndex,
+      keyRing,
+      scrubber,
+      clientIp: 'keep',
+    });
+    if (processed.ok) events.push(processed.event);
+    else text += processed.message;
+  });
+  text += JSON.stringify(events, (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v));
+  return { text, events };
+}
+
+/** Names that adapters look at, so that arbitrary objects reach beyond the first check. */
+const KNOWN_NAMES = [
+  ...[
+    'event',
+    'time',
+    'kind',
+    'type',
+    'eventType',
+    'operationType',
+    'message',
+    'details',
+    'params',
+  ],
+  ...['model', 'request', 'error', 'client', 'tokens', 'source', 'subject', 'net', 'http', 'ext'],
+  ...[
+    'attributes',
+    'resource',
+    'time_unix_nano',
+    'response_code',
+    'path',
+    'start_time',
+    'jti',
+    'ref',
+  ],
+  ...[
+    'clientId',
+    'userId',
+    'realmId',
+    'representation',
+    'resourcePath',
+    'dynamic_metadata',
+    'claims',
+  ],
+  ...['__proto__', 'constructor', 'toString', 'oauth.event.kind', 'oauth.token.issued.access.ref'],
+];
+const KNOWN_TEXTS = [
+  ...['LOGIN', 'REFRESH_TOKEN_ERROR', 'grant.success', 'grant.error', 'token_issued', 'toString'],
+  ...[
+    'constructor',
+    '__proto__',
+    '2026-01-01T00:00:00Z',
+    'type=LOGIN, realmId=x',
+    'issued',
+    'access',
+  ],
+];
+const scalar = fc.oneof(
+  fc.string({ maxLength: 40 }),
+  fc.constantFrom(...KNOWN_TEXTS),
+  fc.double(),
+  fc.integer(),
+  fc.boolean(),
+  fc.constantFrom(null, 1_760_000_000, 1_760_000_000_000, 'null', '-'),
+);
+const { value: anyJson } = fc.letrec<{ value: unknown }>((tie) => ({
+  value: fc.oneof(
+    { maxDepth: 4 },
+    scalar,
+    fc.array(tie('value'), { maxLength: 4 }),
+    fc.dictionary(
+      fc.oneof(fc.constantFrom(...KNOWN_NAMES), fc.string({ maxLength: 12 })),
+      tie('value'),
+      {
+        maxKeys: 12,
+      },
+    ),
+  ),
+}));
+
+describe.each([...sources.values()])('source $id', (source) => {
+  it('never throws, and gives valid events or a typed rejection, on any JSON', () => {
+    fc.assert(
+      fc.property(anyJson, (value) => {
+        for (const event of run(source, { form: 'json', value }).events) AuthEvent.parse(event);
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  it('never throws on any text', () => {
+    const line = fc.oneof(
+      fc.string({ maxLength: 300, unit: 'binary' }),
+      fc
+        .array(
+          fc.constantFrom('type=', 'LOGIN', ', ', '="', '"', "'", '\\"', '=', 'error=', ',', ' '),
+          {
+            maxLength: 40,
+          },
+        )
+        .map((parts) => `2026-01-01 00:00:00,000 ${parts.join('')}`),
+    );
+    fc.assert(
+      fc.property(line, (text) => {
+        for (const event of run(source, { form: 'text', line: text }).events)
+          AuthEvent.parse(event);
+      }),
+      { numRuns: 400 },
+    );
+  });
+});
+
+/** A secret of random text: letters of both cases and digits, as tokens are. */
+const canaryOf = (seed: Uint8Array): string =>
+  `cnry${Buffer.from(seed).toString('base64url').replace(/[-_]/g, 'x')}`;
+
+/** Every hiding place in one free text. The places are assembled here, so no secret lies in this file. */
+function hidingPlaces(c: string): string {
+  const encoded = (text: string): string => Buffer.from(text).toString('hex').replace(/../g, '%$&');
+  const jwt = [{ alg: 'RS256' }, { sub: c, nonce: c }]
+    .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+    .concat(c.repeat(2))
+    .join('.');
+  const nested = JSON.stringify({ a: JSON.stringify({ b: JSON.stringify({ client_secret: c }) }) });
+  return [
+    `https://user:${c}@host/cb?code=${c}&state=${c}#access_token=${c}`,
+    `Referer: https://h/cb?session_code=${c}`,
+    `Location: https://h/cb#id_token=${c}&nonce=${c}`,
+    `grant_type=authorization_code&code_verifier=${c}&client_secret=${c}`,
+    `Authorization: Basic ${Buffer.from(`client:${c}`).toString('base64')}`,
+    `authorization: Bearer ${c}`,
+    `cookie: KC=${c}; other="${c} ${c}"`,
+    `dpop: ${c}`,
+    nested,
+    `redirect=https%3A%2F%2Fh%2Fcb%3Fcode%3D${encoded(c)}%26x%3D1`,
+    `redirect=https%253A%252F%252Fh%253Fcode%253D${c}%2526state%253D${c}`,
+    `co\u200bde=${c}`,
+    `CoDe=${c}&ACCESS_TOKEN=${c}`,
+    jwt,
+    `${jwt.slice(0, 30)}\n${jwt.slice(30)}`,
+    jwt.replaceAll('.', '%2E'),
+    `{"id_token_hint":"${c}","device_code":"${c}","user_code":"${c}"}`,
+    `password=${c} registration_access_token: ${c}`,
+    `<saml:Assertion ID="1"><NameID>${c}</NameID></saml:Assertion>`,
+    `code\\u003d${c}\\u0026state\\u003d${c}`,
+    `-----BEGIN PRIVATE KEY-----\n${c}\n-----END PRIVATE KEY-----`,
+    `{"name":"client_assertion","value":"${c}"}`,
+  ].join('\n');
+}
+
+const free = fc.uint8Array({ minLength: 18, maxLength: 30 }).map((seed) => {
+  const canary = canaryOf(seed);
+  return { canary, text: hidingPlaces(canary) };
+});
+
+/** Records that carry the planted text wherever the source may give free text, and the token where tokens go. */
+function planted(text: string, c: string): Record<string, SourceRecord> {
+  const flat = text.replaceAll('\n', ' ');
+  const time = '2026-01-01T00:00:00Z';
+  const json = (value: unknown): SourceRecord => ({ form: 'json', value });
+  const attributes = Object.fromEntries(
+    Object.values(ATTR).map((name) => [name, name === ATTR.kind ? 'token_issued' : text]),
+  );
+  return {
+    keycloak: json({
+      ...{
+        eventId: text,
+        type: 'REFRESH_TOKEN_ERROR',
+        time,
+        realmId: text,
+        clientId: text,
+        userId: text,
+      },
+      ...{ sessionId: text, ipAddress: text, error: text },
+      details: {
+        ...{
+          reason: text,
+          scope: text,
+          redirect_uri: `https://h/cb?code=${c}`,
+          refresh_token_id: text,
+        },
+        ...{ auth_method: text, code: c, requestUri: text, cookies: text },
+      },
+    }),
+    keycloak_line: {
+      form: 'text',
+      line: `2026-01-01 00:00:00,000 WARN type=LOGIN_ERROR, realmId=${flat}, clientId=x, error=${flat}, redirect_uri=https://u:${c}@h/cb?code=${c}, requestUri=${flat}`,
+    },
+    envoy: json({
+      ...{ start_time: time, response_code: 401, method: text, path: `/x?access_token=${c}#${c}` },
+      ...{ authority: text, user_agent: text, request_id: text, x_forwarded_for: text },
+      ...{ response_code_details: text, authorization: `Bearer ${c}`, cookie: c, route_name: text },
+      dynamic_metadata: {
+        jwt: { iss: text, sub: c, jti: c, scope: text, aud: [text], cnf: { jkt: text } },
+      },
+    }),
+    oidc_provider: json({
+      ...{ event: 'grant.error', time, id: text, client_id: text, account_id: c, session_uid: c },
+      params: {
+        grant_type: 'refresh_token',
+        scope: text,
+        redirect_uri: `https://h/?code=${c}`,
+        code: c,
+      },
+      error: { error: 'invalid_grant', error_description: text, error_detail: text },
+      tokens: [{ kind: 'RefreshToken', role: 'presented', jti: c, grantId: c, parent: { jti: c } }],
+      model: { kind: 'AccessToken', jti: c, extra: { secret: c } },
+      request: { ip: text, user_agent: text, path: `/token?code=${c}`, headers: { cookie: c } },
+    }),
+    otlp: json({
+      attributes: {
+        ...attributes,
+        ...{
+          'oauth.token.issued.access.ref': c,
+          'oauth.ext.note': text,
+          [`oauth.ext.code=${c}`]: 'x',
+        },
+        ...{ 'oauth.ext.client_secret': c, 'http.request.header.authorization': `Bearer ${c}` },
+      },
+      ...{ time_unix_nano: '1760000000000000000', name: text, trace_id: text, span_id: text },
+      resource: { 'service.name': text },
+    }),
+    grantscope: json({
+      ...{ kind: 'token_issued', time, event_id: text, source: { instance: text, raw_type: text } },
+      error: { code: text, oauth_error: text, detail: text },
+      ...{
+        client: { id: text, name: text },
+        subject: { id: c },
+        session: { id: c },
+        grant: { id: c },
+      },
+      ...{ issuer: `https://u:${c}@as/?code=${c}`, audience: [text], scopes_granted: text },
+      redirect_uri: `https://u:${c}@h/cb?code=${c}#access_token=${c}`,
+      tokens: [{ role: 'issued', type: 'access', value: c, family: { value: c }, kid: text }],
+      net: { client_ip: c, user_agent: text },
+      http: { route: `/x?code=${c}`, method: text },
+      ext: { note: text, client_secret: c, [`state=${c}`]: 'x' },
+      access_token: c,
+    }),
+  };
+}
+
+describe('planted secrets', () => {
+  it('never survive in an event, whatever source they come through', () => {
+    fc.assert(
+      fc.property(free, ({ canary, text }) => {
+        for (const [name, record] of Object.entries(planted(text, canary))) {
+          const source = sources.get(name.replace(/_line$/, ''));
+          const { text: output, events } = run(source!, record);
+          expect(events.length, name).toBeGreaterThan(0);
+          expect(output.includes(canary), `${name}: ${leakAround(output, canary)}`).toBe(false);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('never survive in scrubbed text, attributes and their keys', () => {
+    fc.assert(
+      fc.property(free, ({ canary, text }) => {
+        const scrubbed = scrubber.scrubText(text);
+        expect(scrubbed.text.includes(canary), leakAround(scrubbed.text, canary)).toBe(false);
+        const quoted = scrubber.scrubText(JSON.stringify({ body: text })).text;
+        expect(quoted.includes(canary), leakAround(quoted, canary)).toBe(false);
+        const attributes = JSON.stringify(
+          scrubber.scrubAttributes({
+            text,
+            [`q?code=${canary}`]: 'x',
+            list: [text, { key: 'cookie', value: { stringValue: canary } }],
+            bytes: Buffer.from(text),
+            ...{
+              'http.request.header.x-secret': [canary],
+              'url.full': `https://u:${canary}@h/?a=${canary}`,
+            },
+            ...{ 'url.query': `a=${canary}`, 'enduser.id': canary, 'session.id': canary },
+          }),
+        );
+        expect(attributes.includes(canary), leakAround(attributes, canary)).toBe(false);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('are found by this test when nothing redacts them', () => {
+    const canary = canaryOf(randomBytes(20));
+    expect(hidingPlaces(canary).split(canary).length - 1).toBeGreaterThan(25);
+  });
+});
+
+function leakAround(text: string, canary: string): string {
+  const at = text.indexOf(canary);
+  return at < 0 ? '' : text.slice(Math.max(0, at - 60), at + 40);
+}
+
+describe('scrubText', () => {
+  it('is idempotent and never lengthens what has no secret', () => {
+    const piece = fc.oneof(
+      fc.string({ maxLength: 20 }),
+      fc.constantFrom(
+        'code=',
+        '"token":"',
+        '\\"',
+        '"',
+        '%22',
+        '%3D',
+        '&',
+        ',',
+        '}',
+        'Bearer ',
+        '://',
+        '@',
+        'eyJ',
+      ),
+    );
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 20 }), (pieces) => {
+        const once = scrubber.scrubText(pieces.join('')).text;
+        expect(scrubber.scrubText(once).text).toBe(once);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+});
