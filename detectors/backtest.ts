@@ -38,6 +38,8 @@ export interface RuleBacktest {
  * A finding counts when its events overlap the range.
  */
 export async function backtest(input: BacktestInput): Promise<{
+  /** Events in the range: with none, nothing was measured. */
+  readonly events: number;
   readonly rules: readonly RuleBacktest[];
   readonly findings: readonly FindingContent[];
 }> {
@@ -45,7 +47,8 @@ export async function backtest(input: BacktestInput): Promise<{
   const registrations = await readRegistrations(store, tenant);
   const clients = new ClientRegistry(input.clients, registrations);
   const condition = eventCondition(range);
-  const scope = makeScope(tenant, condition, await readBounds(store, tenant, condition), clients);
+  const bounds = await readBounds(store, tenant, condition);
+  const scope = makeScope(tenant, condition, bounds, clients);
   const findings: FindingContent[] = [];
   const rules: RuleBacktest[] = [];
   for (const [i, detector] of input.detectors.entries()) {
@@ -68,7 +71,7 @@ export async function backtest(input: BacktestInput): Promise<{
     rules.push(summarise(detector.docs.id, own, entities, truncated));
   }
   input.progress?.(input.detectors.length, input.detectors.length);
-  return { rules, findings };
+  return { events: bounds.rows, rules, findings };
 }
 
 function overlaps(finding: FindingContent, range: EventRange): boolean {

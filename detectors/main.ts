@@ -33,6 +33,8 @@ export type BacktestInput = z.input<typeof BacktestInput>;
 export interface BacktestReport {
   readonly from: string;
   readonly to: string;
+  /** Events in the range. With none nothing was measured, and no expectation is met. */
+  readonly events: number;
   readonly total: number;
   readonly rules: readonly RuleBacktest[];
   /** Sorted by id; at most `BACKTEST_FINDINGS_MAX`. */
@@ -164,7 +166,7 @@ export async function registerDetectorOperations(runtime: Runtime, store: Store)
     const range = { from: nsOf(asked.from), to: nsOf(asked.to) };
     if (range.from >= range.to)
       throw new GrantscopeError('invalid_argument', 'from: must be before to');
-    const { rules, findings } = await backtest({
+    const result = await backtest({
       store,
       tenant: runtime.config.tenant,
       detectors: chosen,
@@ -172,7 +174,7 @@ export async function registerDetectorOperations(runtime: Runtime, store: Store)
       range,
       progress,
     });
-    return report(asked, rules, findings);
+    return report(asked, result);
   });
 }
 
@@ -210,21 +212,25 @@ function chooseDetectors(
 
 function report(
   asked: z.output<typeof BacktestInput>,
-  rules: readonly RuleBacktest[],
-  findings: readonly FindingContent[],
+  { events, rules, findings }: Awaited<ReturnType<typeof backtest>>,
 ): BacktestReport {
   const total = findings.length;
-  const isMet = { at_least: (n: number) => total >= n, at_most: (n: number) => total <= n };
+  const isMet = {
+    at_least: (n: number) => total >= n,
+    at_most: (n: number) => total <= n,
+    exactly: (n: number) => total === n,
+  };
   return {
     from: asked.from,
     to: asked.to,
+    events,
     total,
     rules,
     findings: findings.slice(0, BACKTEST_FINDINGS_MAX),
     expectations: (asked.expect ?? []).map(({ comparison, count }) => ({
       comparison,
       count,
-      met: comparison === 'exactly' ? total === count : isMet[comparison](count),
+      met: events > 0 && isMet[comparison](count),
     })),
   };
 }

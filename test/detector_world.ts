@@ -59,7 +59,9 @@ export type Row = Readonly<Record<string, unknown>>;
 
 /** What identifies and describes a finding, whatever the tenant it was found in. */
 export function withoutTenant(rows: readonly Row[]): readonly Row[] {
-  return rows.map(({ finding_id: _, ...rest }) => rest);
+  return rows.map((row) =>
+    Object.fromEntries(Object.entries(row).filter(([name]) => name !== 'finding_id')),
+  );
 }
 
 /**

@@ -77,7 +77,8 @@ function reportText(report: BacktestReport): string {
     (e) => `expected ${e.comparison}=${e.count}: ${e.met ? 'met' : 'NOT MET'}`,
   );
   return [
-    `${report.from} to ${report.to}: ${report.total} finding(s)`,
+    `${report.from} to ${report.to}: ${report.total} finding(s) in ${report.events} event(s)`,
+    ...(report.events === 0 ? ['no events in this range: nothing was measured'] : []),
     ...rules,
     ...expectations,
   ].join('\n');

@@ -35,6 +35,8 @@ const CLIENTS = [
 ];
 
 type Event = Omit<PartialEvent, 'event_id' | 'time' | 'tenant'>;
+/** What all events of one session share. */
+type Common = Pick<Event, 'client' | 'subject' | 'grant_ref'>;
 
 class Corpus {
   readonly events: AuthEvent[] = [];
@@ -160,7 +162,7 @@ class Corpus {
   }
 
   /** The gateway sees the user; the resource server behind it sees the gateway. */
-  call(t: number, access: string, common: Event, net: NonNullable<Event['net']>, n: number): void {
+  call(t: number, access: string, common: Common, net: NonNullable<Event['net']>, n: number): void {
     const tokens = [{ role: 'presented', type: 'access', ref: access }] as const;
     const corr = { trace_id: `trace ${n} ${t}` };
     this.add(t, {
@@ -191,7 +193,7 @@ class Corpus {
   logout(
     t: number,
     access: string,
-    common: Event,
+    common: Common,
     net: NonNullable<Event['net']>,
     n: number,
   ): void {

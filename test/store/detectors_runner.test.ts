@@ -205,6 +205,12 @@ describe('detectors in the server', () => {
       expect: [{ comparison: 'at_most', count: 0 }],
     });
     expect([whatIf.total, whatIf.expectations[0]?.met]).toEqual([0, true]);
+    const empty = await ask({
+      from: '2025-01-01T00:00:00Z',
+      to: '2025-01-02T00:00:00Z',
+      expect: [{ comparison: 'exactly', count: 0 }],
+    });
+    expect([empty.events, empty.expectations[0]?.met]).toEqual([0, false]);
     await expect(ask({ rule: 'nope' })).rejects.toThrow(/rule "nope" is unknown; allowed: access/);
     await expect(ask({ rule: 'code_redeemed_twice', params: { retry: 1 } })).rejects.toThrow(
       /detectors\.code_redeemed_twice.*retry.*allowed parameters: retry_ms, exclude_clients/,

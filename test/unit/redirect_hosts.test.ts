@@ -103,7 +103,7 @@ describe('punycode and look-alikes', () => {
   ])('%s', (encoded, text) => expect(decodePunycode(encoded)).toBe(text));
   it('takes back what the platform encodes', () => {
     const letters = fc.string({
-      unit: fc.constantFrom(...'aбвñü漢字ελ'),
+      unit: fc.constantFrom('a', 'б', 'в', 'ñ', 'ü', '漢', '字', 'ε', 'λ'),
       minLength: 1,
       maxLength: 12,
     });
