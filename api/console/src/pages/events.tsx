@@ -71,9 +71,9 @@ export function EventPage({ id }: { readonly id: string }): JSX.Element {
 }
 
 function isKnown(value: unknown): boolean {
-  if (value === '' || value === null || value === NIL || value === 'unknown' || value === 0)
-    return false;
-  return typeof value !== 'object' || Object.keys(value ?? {}).length > 0;
+  if (value === '' || value === NIL || value === 'unknown' || value === 0) return false;
+  if (value === null) return false;
+  return typeof value !== 'object' || Object.keys(value).length > 0;
 }
 
 function Field({ name, value }: { readonly name: string; readonly value: unknown }): JSX.Element {

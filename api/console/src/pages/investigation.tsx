@@ -101,42 +101,50 @@ const FACETS: readonly (readonly [string, (d: InvestigationView) => Facet, strin
 const SHOWN = 8;
 
 function Facets({ data }: { readonly data: InvestigationView }): JSX.Element {
+  const known = FACETS.map(([title, of, entity]) => ({ title, facet: of(data), entity })).filter(
+    ({ facet }) => facet.total > 0,
+  );
   return (
-    <>
-      {FACETS.map(([title, of, entity]) => {
-        const facet = of(data);
-        if (facet.total === 0) return null;
-        const most = facet.values[0]?.events ?? 1;
-        const rest = facet.total - Math.min(SHOWN, facet.values.length);
-        return (
-          <Panel key={title} title={title} aside={<span class="faint">{count(facet.total)}</span>}>
-            <ul class="facet">
-              {facet.values.slice(0, SHOWN).map((v) => (
-                <li key={v.name}>
-                  <span class="facet-name">
-                    {entity === '' ? (
-                      <bdi>{words(v.name)}</bdi>
-                    ) : (
-                      <EntityLink type={entity} ref_={v.name} />
-                    )}
-                  </span>
-                  <span class="number">{count(v.events)}</span>
-                  <svg
-                    class="bar"
-                    viewBox="0 0 100 2"
-                    preserveAspectRatio="none"
-                    aria-hidden="true"
-                  >
-                    <rect width={(100 * v.events) / most} height="2" />
-                  </svg>
-                </li>
-              ))}
-            </ul>
-            {rest > 0 ? <p class="faint small">and {count(rest)} more</p> : null}
-          </Panel>
-        );
-      })}
-    </>
+    <Panel title="Seen with">
+      {known.map(({ title, facet, entity }) => (
+        <FacetList key={title} title={title} facet={facet} entity={entity} />
+      ))}
+    </Panel>
+  );
+}
+
+function FacetList(props: {
+  readonly title: string;
+  readonly facet: Facet;
+  readonly entity: string;
+}): JSX.Element {
+  const { facet, entity } = props;
+  const most = facet.values[0]?.events ?? 1;
+  const rest = facet.total - Math.min(SHOWN, facet.values.length);
+  return (
+    <section class="facet">
+      <h3>
+        {props.title} <span class="faint">{count(facet.total)}</span>
+      </h3>
+      <ul>
+        {facet.values.slice(0, SHOWN).map((v) => (
+          <li key={v.name}>
+            <span class="facet-name">
+              {entity === '' ? (
+                <bdi>{props.title === 'Kinds' ? words(v.name) : v.name}</bdi>
+              ) : (
+                <EntityLink type={entity} ref_={v.name} />
+              )}
+            </span>
+            <span class="number">{count(v.events)}</span>
+            <svg class="bar" viewBox="0 0 100 2" preserveAspectRatio="none" aria-hidden="true">
+              <rect width={(100 * v.events) / most} height="2" />
+            </svg>
+          </li>
+        ))}
+      </ul>
+      {rest > 0 ? <p class="faint small">and {count(rest)} more</p> : null}
+    </section>
   );
 }
 

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks';
+import { useRef } from 'preact/hooks';
 import type { JSX } from 'preact';
 import type { FindingView } from '../../../schemas/finding_view.ts';
 import { words } from '../format.ts';
@@ -12,14 +12,8 @@ export function FindingTable(props: {
   readonly findings: readonly FindingView[];
   readonly label: string;
 }): JSX.Element {
-  // Null until the first rows were shown: those are not news.
-  const known = useRef<ReadonlySet<string> | null>(null);
-  const ids = props.findings.map((f) => f.finding_id);
-  const before = known.current;
-  const fresh = new Set(before === null ? [] : ids.filter((id) => !before.has(id)));
-  useEffect(() => {
-    known.current = new Set([...(known.current ?? []), ...ids]);
-  });
+  // What was written after the list was opened is news; the rest was there, or comes from further down.
+  const openedAt = useRef(Date.now());
   return (
     <table class="findings" aria-label={props.label}>
       <thead>
@@ -35,7 +29,11 @@ export function FindingTable(props: {
       </thead>
       <tbody>
         {props.findings.map((f) => (
-          <Row key={f.finding_id} finding={f} isFresh={fresh.has(f.finding_id)} />
+          <Row
+            key={f.finding_id}
+            finding={f}
+            isFresh={Date.parse(f.updated_at) > openedAt.current}
+          />
         ))}
       </tbody>
     </table>

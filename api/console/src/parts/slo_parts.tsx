@@ -38,7 +38,7 @@ export function Burn({ slo }: { readonly slo: SloView }): JSX.Element {
     <span class="burn">
       {slo.burn.map((b) => (
         <span key={b.window} class={b.rate > BURN_TOO_FAST ? 'burn-fast' : ''}>
-          <span class="faint">{b.window}</span> {b.rate.toFixed(b.rate < 10 ? 1 : 0)}×
+          <span class="faint">{b.window}</span> {Number(b.rate.toFixed(1))}×
           {b.rate > BURN_TOO_FAST ? (
             <>
               <span aria-hidden="true">{'\u2191'}</span>

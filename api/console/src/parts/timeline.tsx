@@ -76,7 +76,10 @@ function Item(props: {
   return (
     <li class={`event outcome-${entry.outcome}${props.isMarked ? ' marked' : ''}`}>
       <div class="event-time">
-        <time dateTime={entry.time}>{clock(entry.time, true)}</time>
+        <time dateTime={entry.time} title={`${entry.time} (UTC)`}>
+          <span class="event-clock">{clock(entry.time, true).slice(11)}</span>{' '}
+          <span class="event-day">{entry.time.slice(0, 10)}</span>
+        </time>
         {gap === undefined ? null : (
           <span class="gap">
             {gap < 0 ? '\u2212' : '+'}
