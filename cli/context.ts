@@ -11,11 +11,10 @@ import { createLog } from '../runtime/log.ts';
 import { Metrics } from '../runtime/metrics.ts';
 import { Operations } from '../runtime/operations.ts';
 import { Hints } from '../runtime/signals.ts';
-import { holderOf, type Store } from '../store/client.ts';
-import { registerDetectorOperations } from '../detectors/main.ts';
-import { registerSloOperations } from '../alerts/main.ts';
+import type { Store } from '../store/client.ts';
+import { holderOf } from '../store/data_dir_lock.ts';
 import type { CliContext } from './define_command.ts';
-import { openMigratedStore, SERVER_FILE } from './serve.ts';
+import { SERVER_FILE } from './roles.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -44,6 +43,7 @@ export function createCliContext(environment: Environment): CliContext {
     (runtime ??= createRuntime(environment, { processMetrics: true }));
   const withStore = async <T>(work: (store: Store, runtime: Runtime) => Promise<T>): Promise<T> => {
     const own = getRuntime();
+    const { openMigratedStore } = await import('./serve.ts');
     const store = await openMigratedStore(own.config);
     try {
       return await work(store, own);
@@ -72,8 +72,10 @@ export function createCliContext(environment: Environment): CliContext {
           : undefined;
       if (api !== undefined) return (await callApi(api, name, input)) as T;
       return withStore(async (store, own) => {
+        const { registerDetectorOperations } = await import('../detectors/main.ts');
+        const { registerSloOperations } = await import('../alerts/main.ts');
         await registerDetectorOperations(own, store);
-        await registerSloOperations(own, store);
+        registerSloOperations(own, store);
         const operation = own.operations.get(name);
         if (operation === undefined)
           throw new GrantscopeError(

@@ -9,7 +9,8 @@ import { REJECT_CODES } from '../model/define_source.ts';
 import { configSchemas } from '../runtime/config.ts';
 import { ERROR_CODES } from '../runtime/errors.ts';
 import { createRuntime } from './context.ts';
-import { ROLES, serve } from './serve.ts';
+import { ROLES } from './roles.ts';
+import { serve } from './serve.ts';
 
 /** Pages of `docs/reference/`, by path: each follows from definitions, none is written by hand. */
 export async function generateReference(): Promise<Record<string, string>> {
@@ -69,7 +70,7 @@ function renderConfiguration(): string {
     return [
       `\`${name}\``,
       `${p.description ?? ''}${allowed}`,
-      p.default === undefined ? '' : `\`${String(p.default)}\``,
+      p.default === undefined ? '' : `\`${JSON.stringify(p.default)}\``,
     ];
   });
   return `${GENERATED}# Configuration\n\nEnvironment variables, read and checked once at start. A wrong or unknown \`GRANTSCOPE_\` variable stops the start.\n\n${table(['variable', 'what', 'default'], rows)}\n\n\`grantscope.yaml\` holds what people tune; its JSON Schema is [grantscope.schema.json](grantscope.schema.json).\n`;

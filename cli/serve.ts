@@ -11,10 +11,7 @@ import { VERSION } from '../runtime/version.ts';
 import { openStore, type Store } from '../store/client.ts';
 import { migrate } from '../store/migrate.ts';
 import { applyRetention } from '../store/retention.ts';
-
-/** Parts of the product that can run apart where the store is a server. The collector includes the writer. */
-export const ROLES = ['collector', 'detectors', 'api'] as const;
-export type Role = (typeof ROLES)[number];
+import { SERVER_FILE, type Role } from './roles.ts';
 
 export interface Served {
   readonly collectorUrl: string | undefined;
@@ -26,9 +23,6 @@ export interface Served {
   /** Drains and ends everything; safe to call twice. */
   stop(): Promise<void>;
 }
-
-/** Name of the file in the data directory that tells other commands where the running server's API is. */
-export const SERVER_FILE = 'server.json';
 
 /** Opens the store as the configuration says and brings its schema up to date. */
 export async function openMigratedStore(config: Config): Promise<Store> {

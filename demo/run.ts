@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { isAbsolute, join, relative, resolve } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { createRuntime } from '../cli/context.ts';
 import { ROLES } from '../cli/roles.ts';
@@ -42,10 +42,11 @@ export interface DemoOptions {
 export async function runDemo(options: DemoOptions): Promise<number> {
   const attacks = pickAttacks(await loadAttacks(), options.attack);
   const dataDir = chooseDataDir(options);
+  refuseLedgerInside(options.ledgerFile, dataDir.path);
   try {
     return await withGrantscope(options, dataDir.path, (served, world) => {
       if (options.mode === 'once') return runOnce(options, served, world, attacks);
-      if (options.mode === 'honest') return runHonest(options, served, world);
+      if (options.mode === 'honest') return runHonest(options, served, world, attacks);
       return runLive(options, served, world, attacks);
     });
   } finally {
@@ -70,6 +71,17 @@ function pickAttacks(
   throw new GrantscopeError(
     'invalid_argument',
     `--attack: no attack is called ${wanted}; allowed: ${allowed}`,
+  );
+}
+
+/** The ledger beside Grantscope's data would make the search for secrets find them there. */
+function refuseLedgerInside(ledgerFile: string | undefined, dataDir: string): void {
+  if (ledgerFile === undefined) return;
+  const way = relative(dataDir, resolve(ledgerFile));
+  if (way.startsWith('..') || isAbsolute(way)) return;
+  throw new GrantscopeError(
+    'invalid_argument',
+    `--ledger: ${ledgerFile} lies in the data directory; allowed: any file outside of it`,
   );
 }
 
@@ -178,6 +190,7 @@ interface Outcome {
   readonly attack: AttackDefinition;
   /** Seconds from the end of the attack to the finding; undefined when it was missed. */
   readonly foundAfterS: number | undefined;
+  readonly findingId: string | undefined;
 }
 
 async function attackOnce(
@@ -191,7 +204,7 @@ async function attackOnce(
     await attack.run(world);
   } catch (error) {
     options.print(`attack ${attack.id} broke off: ${messageOf(error)}`);
-    return { attack, foundAfterS: undefined };
+    return { attack, foundAfterS: undefined, findingId: undefined };
   }
   const ended = Date.now();
   await world.flush();
@@ -209,7 +222,7 @@ async function attackOnce(
       ? missed
       : `found after ${(foundAfterS ?? 0).toFixed(1)} s: ${finding.summary}`;
   options.print(`attack ${attack.id}: ${result}`);
-  return { attack, foundAfterS };
+  return { attack, foundAfterS, findingId: finding?.finding_id };
 }
 
 /** Every attack amid honest traffic; all must be found. */
@@ -241,20 +254,36 @@ async function runOnce(
   return found === attacks.length ? 0 : 1;
 }
 
-/** Minutes of honest traffic in as little time as it takes; no finding of medium or above may come of it. */
-async function runHonest(options: DemoOptions, served: Served, world: World): Promise<number> {
+/**
+ * Minutes of honest traffic in as little time as it takes; no finding of medium or above may come of it.
+ * A single attack afterwards is the control: were the detectors asleep, silence would prove nothing.
+ */
+async function runHonest(
+  options: DemoOptions,
+  served: Served,
+  world: World,
+  attacks: readonly AttackDefinition[],
+): Promise<number> {
+  const apiUrl = served.apiUrl ?? '';
   const flows = Math.ceil(options.honestMinutes * options.flowsPerMinute);
   const began = Date.now();
   const statistics = await runTraffic(world, flows, options.signal, (done) =>
     options.progress('honest flows', done, flows),
   );
+  const seconds = ((Date.now() - began) / 1_000).toFixed(0);
   await world.flush();
   await served.flush();
-  await untilQuiet(served.apiUrl ?? '', options.signal);
+  const [controlAttack] = attacks;
+  const control =
+    controlAttack === undefined || options.signal.aborted
+      ? undefined
+      : await attackOnce(options, served, world, controlAttack);
+  await untilQuiet(apiUrl, options.signal);
   report(options, statistics, world);
-  const findings = await listFindings(served.apiUrl ?? '', {});
-  const grave = await listFindings(served.apiUrl ?? '', { severity: 'medium' });
-  const seconds = ((Date.now() - began) / 1_000).toFixed(0);
+  const findings = (await listFindings(apiUrl, {})).filter(
+    (f) => f.finding_id !== control?.findingId,
+  );
+  const grave = findings.filter((f) => !['info', 'low'].includes(f.severity));
   options.print(
     `${flows} honest flows in ${seconds} s: ${findings.length} findings, ${grave.length} of severity medium or above`,
   );
@@ -262,7 +291,9 @@ async function runHonest(options: DemoOptions, served: Served, world: World): Pr
     options.print(`  ${times} x ${what}`);
   }
   for (const f of grave) options.print(`  ${f.severity} ${f.rule_id} ${f.verdict}: ${f.summary}`);
-  return grave.length === 0 && statistics.failures.size === 0 && !options.signal.aborted ? 0 : 1;
+  const isAwake = control?.findingId !== undefined;
+  if (!isAwake) options.print('the control attack was not found, so the silence proves nothing');
+  return grave.length === 0 && statistics.failures.size === 0 && isAwake ? 0 : 1;
 }
 
 function countBy<T>(items: readonly T[], keyOf: (item: T) => string): [string, number][] {

@@ -1,20 +1,13 @@
-import {
-  closeSync,
-  createReadStream,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { createReadStream, mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { createClient, ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
-import { createChdbConnection } from 'chdb/connection';
+import type * as ChdbConnection from 'chdb/connection';
 import { sql, identifier, param, Sql } from '../model/sql.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
+import { lockDataDir } from './data_dir_lock.ts';
 
 /** Where a segment's rows go: see `collector/spool`. */
 export interface NativeInsert {
@@ -74,6 +67,10 @@ export function openStore(options: StoreOptions): Store {
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
   const release = lockDataDir(options.dataDir);
   try {
+    // Loaded only here: it is 400 MB of native code, which a process with a ClickHouse server never needs.
+    const { createChdbConnection } = createRequire(import.meta.url)(
+      'chdb/connection',
+    ) as typeof ChdbConnection;
     const connection = createChdbConnection({ path: join(options.dataDir, 'clickhouse') });
     // The two packages' copies of one interface differ under exactOptionalPropertyTypes; a test runs them together.
     const config = { connection } as unknown as Parameters<typeof createClient>[0];
@@ -86,51 +83,6 @@ export function openStore(options: StoreOptions): Store {
       { stage: 'starting' },
     );
   }
-}
-
-/** Name of the file that says which process holds a data directory. */
-const LOCK_FILE = 'grantscope.lock';
-
-/**
- * The process that holds a data directory, or undefined when none does (a lock whose process is gone is stale).
- */
-export function holderOf(dataDir: string): number | undefined {
-  const file = join(dataDir, LOCK_FILE);
-  if (!existsSync(file)) return undefined;
-  const pid = Number.parseInt(readFileSync(file, 'utf8'), 10);
-  return Number.isInteger(pid) && pid !== process.pid && isAlive(pid) ? pid : undefined;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    // EPERM: it lives, but belongs to another user.
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
-  // A pid is soon used again on a busy machine: a stranger must not look like a holder.
-  try {
-    return /node|grantscope/i.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
-  } catch {
-    return true;
-  }
-}
-
-function lockDataDir(dataDir: string): () => void {
-  const file = join(dataDir, LOCK_FILE);
-  const holder = holderOf(dataDir);
-  if (holder !== undefined) {
-    throw new GrantscopeError(
-      'data_dir_locked',
-      `${dataDir} is in use by the Grantscope process ${holder}: stop it, or set GRANTSCOPE_DATA_DIR to another folder`,
-      { stage: 'starting' },
-    );
-  }
-  rmSync(file, { force: true });
-  const handle = openSync(file, 'wx', 0o600);
-  writeSync(handle, `${process.pid}\n`);
-  closeSync(handle);
-  return () => rmSync(file, { force: true });
 }
 
 /**

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { packageRoot } from '../runtime/paths.ts';
 
-/** A real Grantscope process (`grantscope serve`, from source) on free ports. */
+/** A real Grantscope process (`grantscope serve`, as built) on free ports. */
 export interface ServerProcess {
   readonly child: ChildProcess;
   readonly collectorUrl: string;
@@ -26,7 +26,7 @@ export function cleanEnvironment(extra: Readonly<Record<string, string>>): Recor
   return { ...Object.fromEntries(inherited), ...extra };
 }
 
-/** Runs `grantscope ARGS` from source. */
+/** Runs `grantscope ARGS` as built: `npm test` builds first. */
 export function spawnGrantscope(
   args: readonly string[],
   env: Readonly<Record<string, string>>,

@@ -1,11 +1,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Command } from 'commander';
-import { generateAlertRules } from '../../alerts/generate.ts';
-import { generateDashboards } from '../../dashboards/generate.ts';
 import { packageRoot } from '../../runtime/paths.ts';
 import { defineCommand } from '../define_command.ts';
-import { generateReference } from '../reference.ts';
 
 export default defineCommand({
   id: 'generate',
@@ -15,6 +12,10 @@ export default defineCommand({
       .option('--check', 'write nothing; exit 1 where a file differs from its definition')
       .option('--json', 'print JSON')
       .action(async (options: { check?: boolean; json?: boolean }) => {
+        // Loaded here: the dashboard builders are not installed in production.
+        const { generateAlertRules } = await import('../../alerts/generate.ts');
+        const { generateDashboards } = await import('../../dashboards/generate.ts');
+        const { generateReference } = await import('../reference.ts');
         const files = {
           ...(await generateAlertRules()),
           ...(await generateDashboards()),

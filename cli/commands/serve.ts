@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { defineCommand, type CliContext } from '../define_command.ts';
-import { ROLES, serve, type Role, type Served } from '../serve.ts';
+import { ROLES, type Role } from '../roles.ts';
+import type { Served } from '../serve.ts';
 
 function parseRoles(text: string): readonly Role[] {
   const names = text.split(',').map((n) => n.trim());
@@ -27,6 +28,7 @@ export default defineCommand({
 });
 
 async function run(cli: CliContext, roles: readonly Role[]): Promise<void> {
+  const { serve } = await import('../serve.ts');
   const runtime = cli.runtime();
   const stopped = new Promise<void>((resolve) => runtime.lifecycle.handleSignals(resolve));
   const served = await serve(runtime, roles);
