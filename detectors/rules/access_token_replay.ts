@@ -8,7 +8,7 @@ import {
   type Signal,
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
-import { param, sql } from '../../model/sql.ts';
+import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, ledgerCondition, touchedTokens } from './_ledger.ts';
 import { hasUserAddress, isoTime, known, mentionOf, requestKey } from './_origin.ts';
 
@@ -71,6 +71,13 @@ function usesByNetwork(input: EvaluateInput<Params>): NetworkUse[] {
     byNetwork.set(event.net.network, list);
   }
   return [...byNetwork].map(([network, events]) => ({ network, events }));
+}
+
+/** What a second sign needs at least; counts only grow, so that the filter is monotone. */
+function secondSign(params: Params): Sql {
+  return params.require_second_signal
+    ? sql`uniqExactIf(net_ua_family, net_ua_family != '') >= 2 OR uniqExactIf(net_country, net_country != '') >= 2`
+    : sql`true`;
 }
 
 /** A token bound to one key, with the proof checked at every use, is not replayed by moving about. */
@@ -204,12 +211,13 @@ export default defineDetector<Params>({
   episodes: 'lifetime',
   quietMs: 3_600_000,
   parameters: Parameters,
-  candidates: (scope) => sql`
+  candidates: (scope, params) => sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
     WHERE tenant = ${param.string(scope.tenant)} AND token_ref IN (${touchedTokens(scope, ['access'])})
       AND ${ledgerCondition({ kinds: KINDS, types: ['access'], roles: ['presented'] })}
       AND outcome = 'success' AND net_network != '' AND net_ip_role IN ('end_user', 'unknown')
-    GROUP BY token_ref HAVING uniqExact(net_network) >= 2`,
+    GROUP BY token_ref HAVING uniqExact(net_network) >= ${param.uint(params.min_networks)}
+      AND (${secondSign(params)})`,
   // Per origin, so that a busy token's thousands of calls from home don't hide the one from elsewhere.
   history: (selection) => sql`
     SELECT entity, event_id, at FROM (
