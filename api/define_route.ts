@@ -3,6 +3,7 @@ import type { z } from 'zod';
 import type { Runtime } from '../runtime/context.ts';
 import type { Scope } from '../store/queries/scope.ts';
 import type { EventStream } from './event_stream.ts';
+import type { RateLimitName } from './limits.ts';
 
 /** What handlers work with. */
 export interface ApiContext {
@@ -14,9 +15,6 @@ export interface ApiContext {
 
 /** Statuses that a route may answer beside 200 and those that every route may (400, 403, 405, 429, 500, 503). */
 export type ProblemStatus = 404 | 413 | 415 | 422;
-
-/** Named limits of requests per minute (`api/limits.ts`). */
-export type RateLimitName = 'read' | 'hash' | 'operation';
 
 /** Answers are made of rows that nobody changes. */
 type DeepReadonly<T> = T extends readonly (infer Item)[]

@@ -1,6 +1,7 @@
-import type { RateLimitName } from './define_route.ts';
-
 /** Limits of the API. Reaching one is answered with a problem and counted by `grantscope_api_limited_total`. */
+
+/** Kinds of routes, each with its own limit of requests. */
+export type RateLimitName = 'read' | 'hash' | 'operation';
 
 /** Requests a minute from one address, per kind of route. */
 export const REQUESTS_PER_MINUTE_MAX: Readonly<Record<RateLimitName, number>> = {

@@ -8,9 +8,9 @@ import type { Component } from '../runtime/lifecycle.ts';
 import { packageRoot } from '../runtime/paths.ts';
 import { loadDefinitions } from '../runtime/registry.ts';
 import type { Store } from '../store/client.ts';
-import type { RateLimitName, RouteGroup } from './define_route.ts';
+import type { RouteGroup } from './define_route.ts';
 import { EventStream } from './event_stream.ts';
-import { CONNECTIONS_MAX, STOP_GRACE_MS } from './limits.ts';
+import { CONNECTIONS_MAX, STOP_GRACE_MS, type RateLimitName } from './limits.ts';
 import { buildServer } from './server.ts';
 
 export interface Api {

@@ -26,11 +26,6 @@ export function instant(iso: string): Sql {
   return sql`parseDateTime64BestEffort(${param.string(iso)}, 9, 'UTC')`;
 }
 
-/** Like `isoTime`; the epoch stands for "never" in aggregates over no rows and becomes null. */
-export function isoTimeOrNull(text: string | null): string | null {
-  return text === null || text.startsWith('1970-01-01 00:00:00') ? null : isoTime(text);
-}
-
 /** The nil UUID is storage's word for "unknown"; the outside sees ''. */
 export function refOrEmpty(ref: string): string {
   return ref === NIL_REF ? '' : ref;
