@@ -44,6 +44,7 @@ describe('npm run demo', () => {
     expect(stdout, stderr).toMatch(
       /300 honest flows in \d+ s: \d+ findings, 0 of severity medium or above/,
     );
+    expect(stdout).toMatch(/^attack code_redeemed_twice: found after/m);
     // Races, lost answers and double clicks are seen all the same.
     expect(Number(/: (\d+) findings/.exec(stdout)?.[1])).toBeGreaterThan(0);
     expect(code).toBe(0);
@@ -64,6 +65,7 @@ describe('npm run demo', () => {
     [['--rate', '0'], 'must be a number from 1 to 6000'],
     [['--seed', '1.5'], 'must be a whole number'],
     [['--once', '--honest', '1'], '--once and --honest exclude each other'],
+    [['--data-dir', '/tmp/x', '--ledger', '/tmp/x/ledger'], 'lies in the data directory'],
     [['--unknown'], "unknown option '--unknown'"],
   ])('refuses %j with one clear line', async (args, message) => {
     const { code, stderr } = await run(...args);
