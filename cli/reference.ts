@@ -54,7 +54,7 @@ const SchemaObject = z.object({
     z.string(),
     z.looseObject({
       description: z.string().optional(),
-      default: z.unknown(),
+      default: z.unknown().optional(),
       enum: z.array(z.string()).optional(),
       minimum: z.number().optional(),
       maximum: z.number().optional(),

@@ -53,7 +53,7 @@ describe('grantscope serve', () => {
     const status = await runGrantscope(['slo', 'status', '--json'], env);
     expect(status.code, status.stderr).toBe(0);
     expect(JSON.parse(status.stdout)).toMatchObject([
-      { slo_id: 'token_issuance_success', state: 'unmeasured' },
+      { id: 'token_issuance_success', state: 'unmeasured' },
     ]);
     const backtest = await runGrantscope(
       ['backtest', '--from', '2026-01-01', '--to', '2026-01-02', '--json'],
