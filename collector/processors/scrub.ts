@@ -156,7 +156,7 @@ function replaceRanges(text: string, ranges: [number, number][]): string {
 
 /** Cuts a URL by hand, since what attackers send often is no URL for a parser. */
 function bareUrl(url: string): string {
-  const trimmed = url.replace(/[\u0000-\u001f\u007f]/g, '').trim();
+  const trimmed = url.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
   const end = trimmed.search(/[?#]/);
   const bare = end < 0 ? trimmed : trimmed.slice(0, end);
   const authority = /^([A-Za-z][A-Za-z0-9+.-]{0,63}:)?\/\//.exec(bare)?.[0];

@@ -448,6 +448,8 @@ export function scanEmails(view: DecodedView, report: Report): void {
 
 // ------------------------------------------------------------------------------------------------ the fence
 
+const RUN_LENGTH_MIN = 24;
+const UUID_LENGTH = 36;
 const RUN = /[A-Za-z0-9+/_=-]{24,}/g;
 const UUID = /[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}/;
 
@@ -483,7 +485,7 @@ const LETTERS_AND_DIGITS_LENGTH_MIN = 32;
 const ONE_CASE = /^(?:[0-9a-z]+|[0-9A-Z]+)$/;
 
 function isRandomSegment(segment: string): boolean {
-  if (segment.length < 24) return false;
+  if (segment.length < RUN_LENGTH_MIN) return false;
   const mix = mixing(segment);
   if (mix.length < 20) return false;
   if (mix.classes === 3 && mix.ratio >= 0.34) return true;
@@ -499,16 +501,38 @@ function isRandomSegment(segment: string): boolean {
     );
 }
 
-function isRandomRun(run: string): boolean {
-  // UUIDs are names here: references, request ids, subjects of some vendors.
-  return run.split(UUID).some((rest) => {
-    if (rest.length < 24) return false;
-    if (rest.split(/[+/=]/).some(isRandomSegment)) return true;
-    if (!/[+/=]/.test(rest) || rest.length < 32) return false;
-    const mix = mixing(rest);
-    const plain =
-      /[+]|[A-Za-z0-9]={1,2}$/.test(rest) || (rest.length >= 40 && !rest.startsWith('/'));
-    return plain && mix.classes === 3 && mix.ratio >= 0.4;
+/** A part of a random text that a `/` cut off: too short to be told alone, but mixed as no word is. */
+function isRandomRemnant(piece: string): boolean {
+  const mix = mixing(piece);
+  return mix.classes >= 2 && mix.ratio >= 0.3;
+}
+
+/** Base64 in the alphabet with `+`, `/` and padding (RFC 4648 section 4). */
+function isBase64(run: string): boolean {
+  if (run.length < 32) return false;
+  const marked = run.includes('+') || /[A-Za-z0-9]={1,2}$/.test(run);
+  if (!marked && (run.length < 40 || run.startsWith('/') || !run.includes('/'))) return false;
+  const mix = mixing(run);
+  return mix.classes === 3 && mix.ratio >= 0.4;
+}
+
+/** Reports what is random in a run that starts at `start`; a `/` may part a path or belong to base64. */
+function reportRandom(run: string, start: number, report: Report): void {
+  if (isBase64(run)) {
+    report(start, start + run.length);
+    return;
+  }
+  const pieces = run.split('/');
+  let from = start;
+  pieces.forEach((piece, i) => {
+    if (piece.split(/[+=]/).some(isRandomSegment)) {
+      const before = pieces[i - 1] ?? '';
+      const after = pieces[i + 1] ?? '';
+      const left = isRandomRemnant(before) ? before.length + 1 : 0;
+      const right = isRandomRemnant(after) ? after.length + 1 : 0;
+      report(from - left, from + piece.length + right);
+    }
+    from += piece.length + 1;
   });
 }
 
@@ -520,6 +544,11 @@ export function scanRandomRuns(view: DecodedView, report: Report): void {
     // `sha256:<64 hex>` names content.
     if (/sha(?:1|224|256|384|512)[:-]$/.test(text.slice(Math.max(0, m.index - 8), m.index)))
       continue;
-    if (isRandomRun(m[0])) report(m.index, m.index + m[0].length);
+    // UUIDs are names here: references, request ids, subjects of some vendors.
+    let from = m.index;
+    for (const rest of m[0].split(UUID)) {
+      if (rest.length >= RUN_LENGTH_MIN) reportRandom(rest, from, report);
+      from += rest.length + UUID_LENGTH;
+    }
   }
 }

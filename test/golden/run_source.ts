@@ -50,12 +50,11 @@ export function expected(
     source: { id: source.id, vendor: source.vendor, product: source.product, ...partial.source },
     redaction: { key_id: ring.currentId, ...partial.redaction },
   });
-  const { event_id: _, ...rest } = complete;
-  return rest;
+  return withoutId(complete);
 }
 
 /** An event without its id, whose value is tested apart. */
 export function withoutId(event: AuthEvent): Omit<AuthEvent, 'event_id'> {
-  const { event_id: _, ...rest } = event;
-  return rest;
+  const entries = Object.entries(event).filter(([name]) => name !== 'event_id');
+  return Object.fromEntries(entries) as Omit<AuthEvent, 'event_id'>;
 }
