@@ -38,6 +38,7 @@ export interface LedgerToken {
   readonly expires_at: string | null;
   readonly issued: number;
   readonly presented: number;
+  /** A code's redemption is often told twice (code_redeemed, token_issued) and counts once. */
   readonly consumed: number;
   /** First revocation, ISO 8601. */
   readonly revoked_at: string | null;
@@ -89,7 +90,7 @@ export async function lineageOf(
   const parents = own[0]?.parents ?? [];
   const self = param.uuid(ref);
   const rows = await scope.store.query<LedgerRow>(
-    sql`SELECT token_ref, anyLast(token_type) AS type, anyLast(token_ref_kind) AS ref_kind, max(family_ref) AS family, max(parent_ref) AS parent, min(time) AS first_seen, max(time) AS last_seen, uniqExact(event_id) AS events, max(expires_at) AS expires, uniqExactIf(event_id, token_role = 'issued') AS issued, uniqExactIf(event_id, token_role = 'presented') AS presented, uniqExactIf(event_id, token_role = 'consumed') AS consumed, minIf(time, token_role = 'revoked') AS revoked FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN (SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)} AND (token_ref = ${self} OR parent_ref = ${self} OR has(${param.uuids(families)}, family_ref) OR has(${param.uuids(parents)}, token_ref))) GROUP BY token_ref ORDER BY first_seen, token_ref LIMIT ${param.uint(RELATED_TOKENS_MAX + 1)}`,
+    sql`SELECT token_ref, anyLast(token_type) AS type, anyLast(token_ref_kind) AS ref_kind, max(family_ref) AS family, max(parent_ref) AS parent, min(time) AS first_seen, max(time) AS last_seen, uniqExact(event_id) AS events, max(expires_at) AS expires, uniqExactIf(event_id, token_role = 'issued') AS issued, uniqExactIf(event_id, token_role = 'presented') AS presented, greatest(uniqExactIf(event_id, token_role = 'consumed' AND kind = 'code_redeemed'), uniqExactIf(event_id, token_role = 'consumed' AND kind != 'code_redeemed')) AS consumed, minIf(time, token_role = 'revoked') AS revoked FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN (SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)} AND (token_ref = ${self} OR parent_ref = ${self} OR has(${param.uuids(families)}, family_ref) OR has(${param.uuids(parents)}, token_ref))) GROUP BY token_ref ORDER BY first_seen, token_ref LIMIT ${param.uint(RELATED_TOKENS_MAX + 1)}`,
   );
   const tokens = rows
     .slice(0, RELATED_TOKENS_MAX)

@@ -20,6 +20,7 @@ import { startApi, loadRoutes, type Api } from '../../api/main.ts';
 import { STREAM_CLIENTS_MAX } from '../../api/limits.ts';
 import { ProblemView } from '../../api/openapi.ts';
 import { SEVERITIES, type Finding } from '../../model/finding.ts';
+import { completeEvent } from '../../model/complete_event.ts';
 import { param, sql } from '../../model/sql.ts';
 import { ManualClock } from '../../runtime/clock.ts';
 import type { Runtime } from '../../runtime/context.ts';
@@ -455,6 +456,27 @@ describe('investigations', () => {
       `/api/v1/investigations/${type}/${encodeURIComponent(ref)}/timeline`,
     );
     expect(timeline.body.items).toHaveLength(events);
+  });
+
+  it('counts one redemption of a code once, though two events tell of it, and a second as a second', async () => {
+    const code = id('c', 50);
+    const redeem = (n: number, kind: 'code_redeemed' | 'token_issued') =>
+      completeEvent({
+        event_id: id('e', n),
+        time: BigInt(START_MS + n * 1_000) * 1_000_000n,
+        kind,
+        client: { id: 'redeemer' },
+        tokens: [{ role: 'consumed', type: 'code', ref: code }],
+      });
+    await insertEvents(opened.store, [redeem(300, 'code_redeemed'), redeem(301, 'token_issued')]);
+    const consumed = async () =>
+      (await call(`/api/v1/investigations/token/${code}`)).body.tokens.map((t) => t.consumed);
+    expect(await consumed()).toEqual([1]);
+    await insertEvents(opened.store, [redeem(302, 'code_redeemed')]);
+    expect(await consumed()).toEqual([2]);
+    await opened.store.command(
+      sql`DELETE FROM grantscope.auth_events WHERE client_id = ${param.string('redeemer')}`,
+    );
   });
 
   it('marks what others did in the name of a subject', async () => {
