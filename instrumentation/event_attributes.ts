@@ -14,7 +14,8 @@ import type {
   RecordedToken,
   RecordedTokenName,
 } from './recorded_event.ts';
-import { droppedUrlParts, scrubName, scrubText, withoutQuery } from './scrub.ts';
+import { droppedUrlParts } from '../model/dropped_url_parts.ts';
+import { scrubName, scrubText, withoutQuery } from './scrub.ts';
 
 /** Values kept of a list such as scopes or redirect URIs; the rest is cut. */
 export const LIST_LENGTH_MAX = 64;

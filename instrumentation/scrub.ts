@@ -76,14 +76,3 @@ export function withoutQuery(url: string): string {
   const base = cut === -1 ? url : url.slice(0, cut);
   return base.replace(USERINFO, `://${REDACTED}@`).slice(0, TEXT_LENGTH_MAX);
 }
-
-/** What `withoutQuery` takes off, by name: evidence without its content. */
-export function droppedUrlParts(url: string): readonly ('userinfo' | 'query' | 'fragment')[] {
-  const parts: ('userinfo' | 'query' | 'fragment')[] = [];
-  const hash = url.indexOf('#');
-  const beforeHash = hash === -1 ? url : url.slice(0, hash);
-  if (/:\/\/[^\s/?#@]{1,256}@/.test(url)) parts.push('userinfo');
-  if (beforeHash.includes('?')) parts.push('query');
-  if (hash !== -1) parts.push('fragment');
-  return parts;
-}

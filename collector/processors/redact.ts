@@ -1,3 +1,4 @@
+import { droppedUrlParts } from '../../model/dropped_url_parts.ts';
 import type { AuthEvent, TokenMention } from '../../model/auth_event.ts';
 import type { SourceDefinition } from '../../model/define_source.ts';
 import type {
@@ -110,7 +111,7 @@ class Redaction {
       session_ref: this.#reference('session_ref', 'session', draft.session),
       grant_ref: this.#reference('grant_ref', 'grant', draft.grant),
       ...this.#surroundings(draft),
-      ext: this.#ext(draft.ext),
+      ext: this.#ext(withDroppedParts(draft)),
       redaction: {
         fields: [],
         upstream: false,
@@ -339,4 +340,10 @@ function counterOf(counter: number | undefined): number | null {
 
 function timeOf(time: bigint | undefined): bigint | null {
   return time !== undefined && isPlausibleTime(time) ? time : null;
+}
+
+/** Adds what the redirect URI is about to lose, unless the source has said it (see `droppedUrlParts`). */
+function withDroppedParts(draft: AuthEventDraft): AuthEventDraft['ext'] {
+  const dropped = droppedUrlParts(draft.redirect_uri ?? '');
+  return dropped.length === 0 ? draft.ext : { redirect_uri_had: dropped.join(' '), ...draft.ext };
 }

@@ -55,10 +55,13 @@ interface Trick {
 }
 
 /** Ways to write a URI that one parser reads as home and another as abroad. */
-function writingTricks(uri: string, parts: RedirectParts): Trick[] {
+function writingTricks(event: AuthEvent, parts: RedirectParts): Trick[] {
+  const uri = event.redirect_uri;
   const path = parts.path.toLowerCase();
   const tricks: Trick[] = [];
-  if (parts.userinfo !== '' || path.includes('@'))
+  // The userinfo itself is never stored; that there was one is.
+  const hadUserinfo = (event.ext['redirect_uri_had'] ?? '').split(' ').includes('userinfo');
+  if (hadUserinfo || parts.userinfo !== '' || path.includes('@'))
     tricks.push({ name: 'at_sign', reason: 'an @ hides which part is the host' });
   if (uri.includes('\\') || path.includes('%5c'))
     tricks.push({ name: 'backslash', reason: 'browsers read a backslash as a slash' });
@@ -120,7 +123,7 @@ function tricksOf(event: AuthEvent, input: EvaluateInput<Params>): Trick[] {
   const parts = splitRedirect(uri);
   if (parts === undefined) return [];
   const registered = clients.at(event.client.id, event.time).redirectUris ?? [];
-  return [...writingTricks(uri, parts), ...hostTricks(parts.host, registered, params)];
+  return [...writingTricks(event, parts), ...hostTricks(parts.host, registered, params)];
 }
 
 function evaluate(input: EvaluateInput<Params>): Signal[] {
@@ -168,10 +171,10 @@ const ask = (t: number, uri: string, more: Partial<ExampleEvent> = {}): ExampleE
   net: { network: HOME },
   ...more,
 });
-const fires = (name: string, uri: string, tricks: string[]) => ({
+const fires = (name: string, uri: string, tricks: string[], more: Partial<ExampleEvent> = {}) => ({
   name,
   clients: CLIENTS,
-  events: [ask(0, uri)],
+  events: [ask(0, uri, more)],
   expect: [
     {
       entity: 'web-shop',
@@ -237,7 +240,15 @@ export default defineDetector<Params>({
     fires('the name with dashes under another domain', 'https://login-example-com.evil.net/cb', [
       'embedded_host',
     ]),
-    fires('an at sign', 'https://login.example.com@evil.net/cb', ['at_sign']),
+    fires(
+      'an at sign, cut off with the userinfo before storage',
+      'https://evil.net/cb',
+      ['at_sign'],
+      {
+        ext: { redirect_uri_had: 'userinfo' },
+      },
+    ),
+    fires('an at sign in the path', 'https://login.example.com/@evil.net/cb', ['at_sign']),
     fires('a backslash', 'https://evil.net\\.login.example.com/cb', ['backslash']),
     fires('a nested URL', 'https://login.example.com/go/https://evil.net', ['nested_url']),
     fires('a double slash', 'https://login.example.com//evil.net/cb', ['double_slash']),
@@ -295,10 +306,11 @@ export default defineDetector<Params>({
     {
       name: 'fires without a registration when the server refused a trick of writing',
       events: [
-        ask(0, 'https://login.example.com@evil.net/cb', {
+        ask(0, 'https://evil.net/cb', {
           kind: 'authorization_failed',
           outcome: 'failure',
           error: { oauth_error: 'redirect_uri_mismatch' },
+          ext: { redirect_uri_had: 'userinfo query' },
         }),
       ],
       expect: [
@@ -308,7 +320,7 @@ export default defineDetector<Params>({
           verdict: 'asked',
           severity: 'high',
           evidence: {
-            redirect_uris: ['https://login.example.com@evil.net/cb'],
+            redirect_uris: ['https://evil.net/cb'],
             tricks: ['at_sign'],
             requests: 1,
             refused: 1,

@@ -2,6 +2,7 @@
  * What other instrumentations write leaves without secrets, and what is none stays readable. Canaries are
  * put together at run time, so that no scanner finds them in this file.
  */
+import { droppedUrlParts } from '../../model/dropped_url_parts.ts';
 import { SpanStatusCode, createTraceState, ROOT_CONTEXT, trace } from '@opentelemetry/api';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -10,7 +11,6 @@ import { tracing } from '../../instrumentation/otel_sdk.ts';
 import { redactAttributes } from '../../instrumentation/redacting_span_processor.ts';
 import {
   TEXT_LENGTH_MAX,
-  droppedUrlParts,
   scrubName,
   scrubText,
   withoutQuery,
