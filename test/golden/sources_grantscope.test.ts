@@ -81,7 +81,7 @@ describe('grantscope', () => {
           ...{ user_agent: 'curl/8.5.0', ua_family: 'curl' },
         },
         http: { method: 'POST', route: '/token', status: 200, duration_ms: 12.5 },
-        ext: { plan: 'pro', tries: '2' },
+        ext: { plan: 'pro', tries: '2', redirect_uri_had: 'query fragment' },
         redaction: {
           fields: [
             ...['http.route', 'redirect_uri', 'session_ref', 'subject.ref'],
