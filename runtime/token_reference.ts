@@ -1,4 +1,4 @@
-import type { Ref } from '../model/ids.ts';
+import { isUuid, type Ref, type RefDomain } from '../model/ids.ts';
 import type { RefKind } from '../model/kinds.ts';
 import type { KeyRing } from './keyring.ts';
 
@@ -70,6 +70,27 @@ export function tokenReference(keyRing: KeyRing, raw: string): TokenReference {
     ref: ref_kind === 'jti' ? keyRing.refOfJti(name) : keyRing.ref('token', name),
     ref_kind,
   };
+}
+
+/** A reference and the key that made it; `key_id` is '' where none did (a `jti` that is its own reference). */
+export interface StoredReference {
+  readonly key_id: string;
+  readonly ref: Ref;
+  readonly ref_kind: TokenName['ref_kind'];
+}
+
+/** Every reference under which a value may be stored, over all keys, the current one first. */
+export function storedReferences(
+  keyRing: KeyRing,
+  domain: RefDomain,
+  value: string,
+): readonly StoredReference[] {
+  if (domain !== 'token')
+    return keyRing.resolve(domain, value).map((r) => ({ ...r, ref_kind: 'hmac' }));
+  const { name, ref_kind } = tokenName(value);
+  if (ref_kind === 'jti' && isUuid(name))
+    return [{ key_id: '', ref: name.toLowerCase(), ref_kind }];
+  return keyRing.resolve('token', name).map((r) => ({ ...r, ref_kind }));
 }
 
 function jtiOf(token: string): string | undefined {

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { REF_DOMAINS, type RefDomain } from '../../model/ids.ts';
-import { tokenReference } from '../../runtime/token_reference.ts';
+import { storedReferences } from '../../runtime/token_reference.ts';
 import { defineCommand } from '../define_command.ts';
 
 export default defineCommand({
@@ -20,15 +20,12 @@ export default defineCommand({
       .action(async (value: string, options: { domain: RefDomain; json?: boolean }) => {
         const raw = value === '-' ? await readStdin() : value;
         const { keyRing } = cli.runtime();
-        const references =
-          options.domain === 'token'
-            ? [{ key_id: keyRing.currentId, ...tokenReference(keyRing, raw) }]
-            : keyRing
-                .resolve(options.domain, raw)
-                .map((r) => ({ ...r, ref_kind: 'hmac' as const }));
+        const references = storedReferences(keyRing, options.domain, raw);
         cli.print(
           {
-            text: references.map((r) => `${r.ref}  ${r.ref_kind}  key ${r.key_id}`).join('\n'),
+            text: references
+              .map((r) => `${r.ref}  ${r.ref_kind}${r.key_id === '' ? '' : `  key ${r.key_id}`}`)
+              .join('\n'),
             json: { references },
           },
           options.json === true,

@@ -364,7 +364,7 @@ async function counters(): Promise<{
       metric?.values.filter((v) =>
         Object.entries(labels).every(([k, l]) => (v.labels as Record<string, unknown>)[k] === l),
       ) ?? [];
-    return values.reduce((total, v) => total + Number(v.value), 0);
+    return values.reduce((total, v) => total + v.value, 0);
   };
   return {
     received: await sum('grantscope_records_received_total', { source: 'grantscope' }),

@@ -101,7 +101,7 @@ describe('cutRecords', () => {
         fc.constantFrom<('json' | 'text')[]>(['json'], ['text'], ['json', 'text']),
         (bytes, forms) => {
           try {
-            for (const record of cut(Buffer.from(bytes), ...(forms)))
+            for (const record of cut(Buffer.from(bytes), ...forms))
               expect(typeof record.ok).toBe('boolean');
           } catch (error) {
             expect(error).toBeInstanceOf(GrantscopeError);
