@@ -55,7 +55,7 @@ describe('Secret', () => {
     const secret = new Secret('eyJ-raw');
     const printed = [
       String(secret),
-      `${secret.toString()}`,
+      secret.toString(),
       JSON.stringify({ secret }),
       inspect({ secret }, { showHidden: true, depth: 9 }),
       Object.values(secret).join(),
