@@ -201,9 +201,10 @@ async function readCoverage(store: Store, feed: Feed, endMs: number): Promise<nu
   const start = Math.floor(startMs / MINUTE_MS);
   const end = Math.floor(endMs / MINUTE_MS);
   const quiet = param.uint(QUIET_MINUTES_MAX);
-  // The minute before the start stands in as observed; the gap to it is then a gap like any other.
+  // The minute before the start and the end of the window stand in as observed (the watermark's own event lies at the
+  // end or after it), so that the gaps to them are gaps like any other.
   const [row] = await store.query<{ missing: string }>(
-    sql`SELECT arraySum(d -> if(d > ${quiet}, d - 1, 0), arrayDifference(arrayPushFront(minutes, ${param.int(start - 1)}))) AS missing FROM (SELECT arraySort(groupUniqArray(toInt64(intDiv(toUnixTimestamp(minute), 60)))) AS minutes FROM grantscope.event_minutes WHERE ${feed.where} AND minute >= ${param.timeMs(startMs)} AND minute < ${param.timeMs(endMs)})`,
+    sql`SELECT arraySum(d -> if(d > ${quiet}, d - 1, 0), arrayDifference(arrayPushBack(arrayPushFront(minutes, ${param.int(start - 1)}), ${param.int(end)}))) AS missing FROM (SELECT arraySort(groupUniqArray(toInt64(intDiv(toUnixTimestamp(minute), 60)))) AS minutes FROM grantscope.event_minutes WHERE ${feed.where} AND minute >= ${param.timeMs(startMs)} AND minute < ${param.timeMs(endMs)})`,
   );
   const expected = end - start;
   if (expected <= 0) return 0;

@@ -27,14 +27,15 @@ export function renderPrometheusRules(slos: readonly SloDefinition[]): string {
   const usedTiers = BURN_TIERS.filter((t) =>
     slos.some((s) => tiersOf(s).some((own) => own.id === t.id)),
   );
-  const groups = [
-    { name: 'oauth_slo_recording', rules: recordingRules() },
-    {
-      name: 'oauth_slo_burn',
-      rules: usedTiers.map((tier) => burnRule(tier, slos)),
-    },
-    { name: 'oauth_slo_meta', rules: [...slos.map((s) => unmeasuredRule(s)), watchdogRule()] },
+  // One group: Prometheus evaluates a group in order, but groups beside each other, and an alert must not be
+  // judged by recorded values of the round before.
+  const rules = [
+    ...recordingRules(),
+    ...usedTiers.map((tier) => burnRule(tier, slos)),
+    ...slos.map((s) => unmeasuredRule(s)),
+    watchdogRule(),
   ];
+  const groups = [{ name: 'oauth_slo', rules }];
   return `# Generated from alerts/slos/ by \`npx grantscope generate\`. Edit the definitions, not this file.\n${stringify({ groups }, { lineWidth: 0, blockQuote: 'literal' })}`;
 }
 
