@@ -3,6 +3,7 @@ import express, { type Express, type Request, type RequestHandler, type Response
 import { MemoryStore, rateLimit } from 'express-rate-limit';
 import type { Counter } from 'prom-client';
 import { messageOf } from '../runtime/errors.ts';
+import { inSpan } from '../runtime/telemetry.ts';
 import { consoleFiles } from './console_files.ts';
 import type { ApiContext, Route, RouteGroup } from './define_route.ts';
 import { checkHost, checkOrigin, securityHeaders } from './guards.ts';
@@ -215,7 +216,9 @@ function run(context: ApiContext, route: Route): RequestHandler {
       else await route.answer.write(context, input, { request, response });
       return;
     }
-    response.json(await route.answer.handle(context, input));
+    const { handle } = route.answer;
+    const attributes = { 'http.route': route.path, 'http.request.method': request.method };
+    response.json(await inSpan('api.request', attributes, () => handle(context, input)));
   };
 }
 

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
+import { ECHO_MS } from '../runtime/lifecycle.ts';
 import type * as Run from './run.ts';
 
 const EXIT_FAILED = 1;
@@ -83,8 +84,13 @@ function readFlags(argv: readonly string[]): Flags {
 /** The first signal lets the demo drain, a second one ends it at once. */
 function stopOnSignals(): AbortSignal {
   const controller = new AbortController();
+  let firstAtMs = 0;
   const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(EXIT_INTERRUPTED);
+    if (controller.signal.aborted) {
+      if (performance.now() - firstAtMs > ECHO_MS) process.exit(EXIT_INTERRUPTED);
+      return;
+    }
+    firstAtMs = performance.now();
     console.error('stopping; a second signal ends at once');
     controller.abort();
   };

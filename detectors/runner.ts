@@ -2,6 +2,7 @@ import type { BoundDetector } from '../model/define_detector.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { messageOf } from '../runtime/errors.ts';
 import type { Log } from '../runtime/log.ts';
+import { inSpan } from '../runtime/telemetry.ts';
 import type { Store } from '../store/client.ts';
 import { ClientRegistry, readRegistrations, type StatedClient } from './client_registry.ts';
 import { evaluateUnits, readUnits, type Unit } from './engine.ts';
@@ -263,8 +264,16 @@ export class Runner {
     const scope = makeScope(tenant, ingestCondition(pass), bounds, cycle.registry);
     const page = { after: pass.after, limit };
     const units = bounds.rows === 0 ? [] : await readUnits(store, state.detector, scope, page);
-    const evaluated = await evaluateUnits(store, state.detector, tenant, cycle.registry, units);
-    const changes = await writeFindings(store, this.#writeContext(state), evaluated.results);
+    const work = async () => {
+      const evaluated = await evaluateUnits(store, state.detector, tenant, cycle.registry, units);
+      const context = this.#writeContext(state);
+      return { evaluated, changes: await writeFindings(store, context, evaluated.results) };
+    };
+    // An idle cycle is not worth a trace.
+    const { evaluated, changes } =
+      units.length === 0
+        ? await work()
+        : await inSpan('detect.page', { rule, units: units.length }, work);
     metrics.entities.inc({ rule }, units.length);
     metrics.truncated.inc({ rule }, evaluated.truncated);
     metrics.countChanges(rule, changes);

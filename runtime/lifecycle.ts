@@ -9,6 +9,9 @@ export interface Component {
   stop(): Promise<void>;
 }
 
+/** npm passes a Ctrl-C on to a process that got it from the terminal already: within this time it is one signal, ms. */
+export const ECHO_MS = 500;
+
 /** Stops components in reverse order of their registration, each within a deadline. */
 export class Lifecycle {
   readonly #components: Component[] = [];
@@ -43,10 +46,15 @@ export class Lifecycle {
     }
   }
 
-  /** First SIGTERM or SIGINT drains, a second one ends at once (exit code 130). */
+  /** First SIGTERM or SIGINT drains, a later one ends at once (exit code 130). */
   handleSignals(onStopped: () => void): void {
+    let firstAtMs = 0;
     const onSignal = (signal: string): void => {
-      if (this.isStopping) process.exit(130);
+      if (this.isStopping) {
+        if (performance.now() - firstAtMs > ECHO_MS) process.exit(130);
+        return;
+      }
+      firstAtMs = performance.now();
       this.#log.info({ signal }, 'draining; a second signal ends at once');
       void this.stop().then(onStopped);
     };

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
-import { Lifecycle } from '../../runtime/lifecycle.ts';
+import { ECHO_MS, Lifecycle } from '../../runtime/lifecycle.ts';
 import { createLog } from '../../runtime/log.ts';
 
 const silent = createLog({ level: 'silent' });
@@ -43,8 +43,14 @@ describe('Lifecycle', () => {
     child.kill('SIGTERM');
     const [text] = (await once(child.stdout, 'data')) as [Buffer];
     expect(text.toString()).toBe('draining');
+    // At once: npm's echo of the same Ctrl-C, which must not cut the drain short.
     child.kill('SIGTERM');
-    const [code] = (await once(child, 'exit')) as [number];
+    const closed = once(child, 'exit') as Promise<[number]>;
+    const again = setInterval(() => child.kill('SIGTERM'), ECHO_MS / 5);
+    const began = performance.now();
+    const [code] = await closed;
+    clearInterval(again);
+    expect(performance.now() - began).toBeGreaterThan(ECHO_MS * 0.6);
     expect(code).toBe(130);
   });
 });
