@@ -34,10 +34,9 @@ type Processed =
 /**
  * The way of a request, in order:
  *
- *   1. repeated?  a request that was stored before is acknowledged and goes no further
- *   2. parse      source adapter: vendor record -> drafts
- *   3. process    redact, normalise, enrich: draft -> AuthEvent
- *   4. spool      fsync, then acknowledge
+ *   1. parse      source adapter: vendor record -> drafts
+ *   2. process    redact, normalise, enrich: draft -> AuthEvent
+ *   3. spool      fsync, then acknowledge; a request that was stored before is acknowledged as it was then
  *
  * A record is accepted or rejected whole, so that a corrected resend cannot double a part of it.
  */
@@ -51,7 +50,6 @@ export class Pipeline implements Ingest {
   }
 
   async ingest(batch: IngestBatch): Promise<IngestResult> {
-    if (await this.#deps.spool.isRepeated(batch.contentHash)) return this.#repeated(batch);
     const events: AuthEvent[] = [];
     const errors: RecordError[] = [];
     let rejected = 0;
@@ -70,9 +68,16 @@ export class Pipeline implements Ingest {
     const tables: TableRows[] = [...batch.tables.filter((t) => t.rows.length > 0)];
     if (events.length > 0)
       tables.push({ spec: authEventsTable as TableSpec<unknown>, rows: events });
-    if (tables.length > 0) await this.#deps.spool.append(tables, batch.contentHash);
-    this.#metrics.events.inc({ receiver: batch.receiver }, events.length);
-    return { accepted: batch.records.length - rejected, rejected, errors, repeated: false };
+    const fate =
+      tables.length > 0 ? await this.#deps.spool.append(tables, batch.contentHash) : 'stored';
+    const { receiver } = batch;
+    if (fate === 'stored') this.#metrics.events.inc({ receiver }, events.length);
+    else {
+      this.#metrics.repeatedRequests.inc({ receiver });
+      this.#metrics.repeatedEvents.inc({ receiver }, events.length);
+    }
+    const accepted = batch.records.length - rejected;
+    return { accepted, rejected, errors, repeated: fate === 'repeated' };
   }
 
   #process({ source, record }: SourcedRecord, receivedAt: bigint, contentSeed: string): Processed {
@@ -91,7 +96,13 @@ export class Pipeline implements Ingest {
         clientIp: this.#deps.clientIp,
       });
       if (!processed.ok) return processed;
-      for (const field of processed.cut) this.#metrics.cut.inc({ source: source.id, field });
+      for (const field of processed.cut) {
+        // Names under ext come from the payload and would make labels without bound.
+        this.#metrics.cut.inc({
+          source: source.id,
+          field: field.startsWith('ext.') ? 'ext' : field,
+        });
+      }
       events.push(processed.event);
     }
     return { ok: true, events };
@@ -108,11 +119,6 @@ export class Pipeline implements Ingest {
       if (event.redaction.fields.length > 0)
         this.#metrics.redacted.inc({ source: source.id }, event.redaction.fields.length);
     }
-  }
-
-  #repeated(batch: IngestBatch): IngestResult {
-    this.#metrics.repeated.inc({ receiver: batch.receiver });
-    return { accepted: batch.records.length, rejected: 0, errors: [], repeated: true };
   }
 }
 
@@ -145,9 +151,14 @@ function pipelineMetrics(metrics: Metrics) {
       'Fields hashed, scrubbed or dropped.',
       ['source'],
     ),
-    repeated: metrics.counter(
+    repeatedRequests: metrics.counter(
       'grantscope_requests_repeated_total',
       'Requests recognised as already stored.',
+      ['receiver'],
+    ),
+    repeatedEvents: metrics.counter(
+      'grantscope_events_repeated_total',
+      'Auth events of such requests: acknowledged, and not stored again.',
       ['receiver'],
     ),
   };

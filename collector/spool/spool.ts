@@ -89,45 +89,45 @@ export class Spool {
     return this.#sealed.length;
   }
 
-  /** True where a request of equal content is durable; waits for one that is still in flight. */
-  async isRepeated(contentHash: string): Promise<boolean> {
-    const twin = this.#window.find(shortHash(contentHash));
-    if (twin === undefined) return false;
-    return twin.then(
-      () => true,
-      () => false,
-    );
-  }
-
   /**
-   * Takes rows; resolves when they are durable. Throws `spool_full` before taking any when the byte limit
+   * Takes rows; resolves when they are durable: `repeated` where a request of equal content was durable before
+   * or became so meanwhile, and nothing was taken. Throws `spool_full` before taking any when the byte limit
    * is reached, `spool_write_failed` (retriable) when the disk refused, `shutting_down` after `close`.
    */
-  async append(tables: readonly TableRows[], contentHash: string): Promise<void> {
-    if (this.#closed)
-      throw new GrantscopeError('shutting_down', 'the collector is shutting down', {
-        retriable: true,
-        stage: 'receiving',
-      });
-    const pending = [...this.#builders.values()].reduce((sum, b) => sum + b.rows, 0);
-    if (this.bytes >= this.#options.bytesMax || pending >= PENDING_ROWS_MAX) {
-      this.#metrics.full.inc();
-      throw new GrantscopeError('spool_full', 'the durable buffer is full; try again later', {
-        retriable: true,
-        stage: 'receiving',
-      });
+  async append(tables: readonly TableRows[], contentHash: string): Promise<'stored' | 'repeated'> {
+    const hash = shortHash(contentHash);
+    for (let twin = this.#window.find(hash); twin !== undefined; twin = this.#window.find(hash)) {
+      // A twin that fails is forgotten by the window, and this request takes its place.
+      if (await settled(twin)) return 'repeated';
     }
+    this.#refuseWhenFull();
     for (const { spec, rows } of tables) {
       const builder = this.#builder(spec.table, spec);
       for (const row of rows) builder.append(row);
     }
-    const hash = shortHash(contentHash);
     const durable = new Promise<void>((resolve, reject) =>
       this.#waiting.push({ hash, resolve, reject }),
     );
     this.#window.add(hash, durable);
     this.#schedule();
-    return durable;
+    await durable;
+    return 'stored';
+  }
+
+  #refuseWhenFull(): void {
+    if (this.#closed) {
+      throw new GrantscopeError('shutting_down', 'the collector is shutting down', {
+        retriable: true,
+        stage: 'receiving',
+      });
+    }
+    const pending = [...this.#builders.values()].reduce((sum, b) => sum + b.rows, 0);
+    if (this.bytes < this.#options.bytesMax && pending < PENDING_ROWS_MAX) return;
+    this.#metrics.full.inc();
+    throw new GrantscopeError('spool_full', 'the durable buffer is full; try again later', {
+      retriable: true,
+      stage: 'receiving',
+    });
   }
 
   /** The oldest sealed segment, or undefined once the spool is closed and empty of sealed segments. */
@@ -336,6 +336,13 @@ interface Waiter {
   readonly hash: string;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
+}
+
+function settled(work: Promise<void>): Promise<boolean> {
+  return work.then(
+    () => true,
+    () => false,
+  );
 }
 
 /** The journal keeps half of a SHA-256. */

@@ -164,6 +164,23 @@ describe('POST /v1/events/{source}', () => {
     ).toEqual(['again-1', 'again-2', 'again-3']);
   });
 
+  it('answers a repeated request as it answered the first, refused records included', async () => {
+    const body = [JSON.stringify(event('partly-1')), '{}', JSON.stringify(event('partly-2'))].join(
+      '\n',
+    );
+    const first = await send('/v1/events/grantscope', body);
+    const second = await send('/v1/events/grantscope', body);
+    expect(first.body).toMatchObject({ accepted: 2, rejected: 1, errors: [{ index: 1 }] });
+    expect(second.body).toEqual(first.body);
+    await send('/v1/events/grantscope', JSON.stringify(event('partly-3')));
+    expect(
+      await eventually(
+        () => storedClients('partly-'),
+        (c) => c.length >= 3,
+      ),
+    ).toEqual(['partly-1', 'partly-2', 'partly-3']);
+  });
+
   it('takes an empty body for nothing', async () => {
     expect((await send('/v1/events/grantscope', '')).body).toEqual({
       accepted: 0,

@@ -124,8 +124,8 @@ describe('Spool', () => {
     appendFileSync(join(folder, journal), Buffer.from('GSJ1 torn'));
     const second = await openSpool(folder);
     expect(valuesIn((await second.next())!)).toEqual(['a', 'b', 'c']);
-    expect(await second.isRepeated(hash('2'))).toBe(true);
-    expect(await second.isRepeated(hash('3'))).toBe(false);
+    expect(await second.append(rows('c'), hash('2'))).toBe('repeated');
+    expect(await second.append(rows('d'), hash('3'))).toBe('stored');
   });
 
   it('puts a damaged block aside, counts it, and goes on with the rest', async () => {
@@ -162,7 +162,7 @@ describe('Spool', () => {
     expect(readdirSync(folder).filter((f) => f.endsWith('.native'))).toEqual([]);
     const second = await openSpool(folder);
     expect(second.sealedSegments).toBe(0);
-    expect(await second.isRepeated(hash('1'))).toBe(true);
+    expect(await second.append(rows('a'), hash('1'))).toBe('repeated');
   });
 
   it('removes data that a crash left between storing and forgetting', async () => {
@@ -187,14 +187,13 @@ describe('Spool', () => {
       code: 'spool_full',
       retriable: true,
     });
-    expect(await spool.isRepeated(hash('2'))).toBe(false);
     await spool.flush();
     const segment = (await spool.next())!;
     expect(valuesIn(segment)).toEqual(['a']);
     await retireSegment(segment);
     await spool.retired(segment);
-    await spool.append(rows('b'), hash('2'));
-    expect(await spool.isRepeated(hash('2'))).toBe(true);
+    expect(await spool.append(rows('b'), hash('2'))).toBe('stored');
+    expect(await spool.append(rows('b'), hash('2'))).toBe('repeated');
   });
 
   it('answers a request that the disk refused with a retriable error and takes the resend', async () => {
@@ -213,10 +212,30 @@ describe('Spool', () => {
       code: 'spool_write_failed',
       retriable: true,
     });
-    expect(await spool.isRepeated(hash('1'))).toBe(false);
-    await spool.append(rows('a'), hash('1'));
+    expect(await spool.append(rows('a'), hash('1'))).toBe('stored');
     await spool.flush();
     expect(valuesIn((await spool.next())!)).toEqual(['a']);
+  });
+
+  it('takes one of many equal requests at once, and the next where that one failed', async () => {
+    const spool = await openSpool(newFolder());
+    const fates = await Promise.all([1, 2, 3].map(() => spool.append(rows('a'), hash('1'))));
+    expect(fates).toEqual(['stored', 'repeated', 'repeated']);
+    await spool.flush();
+    expect(valuesIn((await spool.next())!)).toEqual(['a']);
+    let calls = 0;
+    const nowMs = (): number => {
+      calls += 1;
+      if (calls === 1) throw new Error('ENOSPC stand-in');
+      return Date.now();
+    };
+    const failing = await openSpool(newFolder(), { clock: { ...systemClock, nowMs } });
+    const [first, second] = await Promise.allSettled([
+      failing.append(rows('a'), hash('1')),
+      failing.append(rows('a'), hash('1')),
+    ]);
+    expect(first.status).toBe('rejected');
+    expect(second).toEqual({ status: 'fulfilled', value: 'stored' });
   });
 
   it('refuses after close, and close hands out what is left and then ends', async () => {
