@@ -1,6 +1,6 @@
 import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { isUuid, uuidFromHex, type Ref, type RefDomain } from '../model/ids.ts';
 import { GrantscopeError } from './errors.ts';
@@ -90,7 +90,10 @@ function keyIdOf(key: string): string {
  */
 export function openKeyRing(options: { hashKey: string | undefined; keyFile: string }): KeyRing {
   if (options.hashKey !== undefined) return KeyRing.fromKey(options.hashKey);
-  if (!existsSync(options.keyFile)) writeNewKeyFile(options.keyFile);
+  if (!existsSync(options.keyFile)) {
+    refuseWhereDataIs(options.keyFile);
+    writeNewKeyFile(options.keyFile);
+  }
   const parsed = KeyFile.safeParse(readJson(options.keyFile));
   if (!parsed.success) {
     throw new GrantscopeError(
@@ -99,6 +102,15 @@ export function openKeyRing(options: { hashKey: string | undefined; keyFile: str
     );
   }
   return new KeyRing(parsed.data.keys);
+}
+
+/** A new key beside old data would go unnoticed, and no replay of an old token would be found any more. */
+function refuseWhereDataIs(keyFile: string): void {
+  if (!existsSync(join(dirname(keyFile), 'clickhouse'))) return;
+  throw new GrantscopeError(
+    'config_invalid',
+    `${keyFile} is missing, but there is data whose references were made with its key: restore the file from a backup, set GRANTSCOPE_HASH_KEY to the key that was used, or start with an empty GRANTSCOPE_DATA_DIR`,
+  );
 }
 
 function readJson(file: string): unknown {
@@ -113,6 +125,10 @@ function writeNewKeyFile(file: string): void {
   const key = randomBytes(32).toString('hex');
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const content = { keys: [{ id: keyIdOf(key), key, created_at: new Date().toISOString() }] };
-  writeFileSync(file, `${JSON.stringify(content, null, 2)}\n`, { mode: 0o600, flag: 'wx' });
+  writeFileSync(file, `${JSON.stringify(content, null, 2)}\n`, {
+    mode: 0o600,
+    flag: 'wx',
+    flush: true,
+  });
   chmodSync(file, 0o600);
 }
