@@ -204,7 +204,7 @@ describe.skipIf(executablePath === undefined)(
       expect(tiles[1]).toMatch(/breached\n+−100 % overspent of 99.9 % over 30d/);
       expect(tiles[1]).toContain('14.5×');
       expect(await page.getByRole('table', { name: 'Sources' }).innerText()).toMatch(
-        /envoy_als 1 instance\s+1\s+9 min ago/,
+        /envoy_als 1 instance\s+1\s+(9|1\d) min ago/,
       );
       await page.getByText('live', { exact: true }).waitFor();
       await close(page);
