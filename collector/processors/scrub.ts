@@ -28,6 +28,13 @@ const REMEMBERED_TEXTS_MAX = 4_096;
 const REMEMBERED_TEXT_LENGTH_MAX = 200;
 const PASSES_MAX = 5;
 const REPEATED_LENGTH_MAX = 16_384;
+/**
+ * Longest text that is looked at, UTF-16 units; what lies beyond is dropped. Bounds what one hostile value costs, and
+ * the stack that a pattern needs for one long run.
+ */
+export const SCRUB_LENGTH_MAX = 1_048_576;
+/** Looked at beyond what is kept, so that a secret that begins in the kept part is seen whole enough to be known. */
+const MARGIN = 8_192;
 /** A text of these characters alone that is this short cannot hold any of the shapes. */
 const TRIVIALLY_CLEAN = /^[A-Za-z0-9_\-./ ]{0,9}$/;
 
@@ -40,12 +47,12 @@ class DefaultScrubber implements Scrubber {
     this.#classify = createKeyClassifier(extraKeys);
   }
 
-  scrubText(text: string, maxLength?: number): ScrubResult {
-    return cut(this.#scrub(text, true), text, maxLength);
+  scrubText(text: string, maxLength = SCRUB_LENGTH_MAX): ScrubResult {
+    return cut(this.#scrub(bounded(text, maxLength), true), text, maxLength);
   }
 
-  scrubIdentifier(text: string, maxLength?: number): ScrubResult {
-    return cut(this.#scrub(text, false), text, maxLength);
+  scrubIdentifier(text: string, maxLength = SCRUB_LENGTH_MAX): ScrubResult {
+    return cut(this.#scrub(bounded(text, maxLength), false), text, maxLength);
   }
 
   #scrub(text: string, free: boolean): string {
@@ -81,9 +88,26 @@ export function createScrubber(options: { extraKeys?: readonly string[] } = {}):
   return new DefaultScrubber(options.extraKeys ?? []);
 }
 
-function cut(scrubbed: string, original: string, maxLength: number | undefined): ScrubResult {
-  const tooLong = maxLength !== undefined && scrubbed.length > maxLength;
-  const text = tooLong ? withoutHalfPair(scrubbed.slice(0, maxLength)) : scrubbed;
+/** What tokens, keys and escapes are made of. */
+const RUN_CHARACTER = /[A-Za-z0-9+/_=.%~-]/;
+
+/**
+ * The part of a text that is scrubbed. It ends between two runs of token characters: half a secret at the end might
+ * have no shape any more, and could come into the kept part when what stands before it is replaced by less. A run
+ * that fills the whole margin is long enough to be known by what is left of it.
+ */
+function bounded(text: string, maxLength: number): string {
+  const limit = Math.min(maxLength, SCRUB_LENGTH_MAX) + MARGIN;
+  if (text.length <= limit) return text;
+  for (let end = limit; end > limit - MARGIN; end -= 1) {
+    if (!RUN_CHARACTER.test(text.charAt(end))) return withoutHalfPair(text.slice(0, end));
+  }
+  return withoutHalfPair(text.slice(0, limit));
+}
+
+function cut(scrubbed: string, original: string, maxLength: number): ScrubResult {
+  const max = Math.min(maxLength, SCRUB_LENGTH_MAX);
+  const text = scrubbed.length > max ? withoutHalfPair(scrubbed.slice(0, max)) : scrubbed;
   return { text, changed: text !== original };
 }
 

@@ -1,7 +1,9 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   createScrubber,
   isSecretKey,
+  SCRUB_LENGTH_MAX,
   scrubAttributes,
   scrubText,
   scrubUrl,
@@ -188,6 +190,42 @@ describe('scrubText', () => {
     scrubText(text);
     // Measured: 10-200 ms. A quadratic scanner would need minutes.
     expect(performance.now() - started).toBeLessThan(5_000);
+  });
+
+  it.each(['a', 'aB3', '%25', 'eyJaaaa.', 'code=x&'])(
+    'drops what lies beyond the longest text, without failing, of %s',
+    (unit) => {
+      const text = unit.repeat(Math.ceil((9 * 1_048_576) / unit.length));
+      expect(scrubText(text).text.length).toBeLessThanOrEqual(SCRUB_LENGTH_MAX);
+      expect(scrubText(text, 100).text.length).toBeLessThanOrEqual(100);
+      expect(scrubText(text, 100).changed).toBe(true);
+    },
+  );
+
+  it('shows no part of a secret that a cut has come near, wherever the cut falls', () => {
+    const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
+    const secrets = fc
+      .array(fc.constantFrom(...alphabet), { minLength: 40, maxLength: 60 })
+      .map((chars) => `aB3${chars.join('')}xY7`);
+    const filler = fc.constantFrom('word ', 'a,b;', '"k":1,', `client_secret=${S} `, '(x) ');
+    fc.assert(
+      fc.property(
+        secrets,
+        filler,
+        filler,
+        fc.nat(9_000),
+        fc.constantFrom('', 'token=', 'Bearer ', '"code":"'),
+        (secret, before, after, position, lead) => {
+          const head = before.repeat(2_500).slice(0, position);
+          const text = `${head} ${lead}${secret} ${after.repeat(3_000)}`;
+          const { text: shown } = scrubText(text, 600);
+          for (let i = 0; i + 12 <= secret.length; i += 1)
+            expect(shown).not.toContain(secret.slice(i, i + 12));
+          expect(shown).not.toContain(S);
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 });
 
