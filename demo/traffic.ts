@@ -1,3 +1,4 @@
+import { createRandom } from './random.ts';
 import { setTimeout as wait } from 'node:timers/promises';
 import { messageOf } from '../runtime/errors.ts';
 import { createTown, FLOWS, FLOW_WEIGHTS, type FlowName, type Town } from './flows.ts';
@@ -89,12 +90,14 @@ export async function runTraffic(
 ): Promise<TrafficStatistics> {
   const tally = new Tally();
   const town = createTown(world);
+  // A generator of its own: which flows a seed gives must not hang on how they overtake each other.
+  const choices = createRandom(world.random.seed);
   let started = 0;
   let done = 0;
   const worker = async (): Promise<void> => {
     while (started < flows && signal?.aborted !== true) {
       started += 1;
-      await tally.count(world.random.weighted(FLOW_WEIGHTS), town);
+      await tally.count(choices.weighted(FLOW_WEIGHTS), town);
       done += 1;
       onProgress(done);
     }
