@@ -37,6 +37,11 @@ export interface RunnerLimits {
   readonly sweepLagMs: number;
   /** Pause between two sweeps, ms. */
   readonly sweepIntervalMs: number;
+  /**
+   * How far a first look reaches back behind the one before, ms. A server runs inserts and queries side by side, so
+   * a row may show up later than its inserted_at says; the embedded engine runs them one after the other.
+   */
+  readonly overlapMs: number;
 }
 
 export const RUNNER_LIMITS: RunnerLimits = {
@@ -45,6 +50,7 @@ export const RUNNER_LIMITS: RunnerLimits = {
   sliceMs: 3_600_000,
   sweepLagMs: 60_000,
   sweepIntervalMs: 15_000,
+  overlapMs: 2_000,
 };
 
 const NS_PER_MS = 1_000_000n;
@@ -227,8 +233,11 @@ export class Runner {
       const range = await this.#slice(cycle, { from: state.sweptTo, to: visibleTo });
       return { ...range, isSweep: true, after: undefined };
     }
-    const from = state.seenTo > state.sweptTo ? state.seenTo : state.sweptTo;
-    if (from >= cycle.now) return undefined;
+    const seen = state.seenTo > state.sweptTo ? state.seenTo : state.sweptTo;
+    if (seen >= cycle.now) return undefined;
+    const overlap = this.#options.store.isEmbedded ? 0 : this.#limits.overlapMs;
+    const reachingBack = seen - BigInt(overlap) * NS_PER_MS;
+    const from = reachingBack > state.sweptTo ? reachingBack : state.sweptTo;
     const range = await this.#slice(cycle, { from, to: cycle.now });
     return { ...range, isSweep: false, after: undefined };
   }

@@ -46,7 +46,7 @@ describe('npm run demo', () => {
     );
     expect(stdout).toMatch(/^attack code_redeemed_twice: found after/m);
     // Races, lost answers and double clicks are seen all the same.
-    expect(Number(/: (\d+) findings/.exec(stdout)?.[1])).toBeGreaterThan(0);
+    expect(Number(/: (\d+) findings/.exec(stdout)?.[1]), stdout).toBeGreaterThan(0);
     expect(code).toBe(0);
   });
 
