@@ -69,7 +69,8 @@ describe.skipIf(!installed)('Prometheus', () => {
       Array.from({ length: 200 }, (_, i) =>
         completeEvent({
           event_id: `20000000-0000-4000-8000-${String(i).padStart(12, '0')}`,
-          time: BigInt(now - i * 1_000) * 1_000_000n,
+          // A good and a bad one each second, so that a window may begin and end anywhere.
+          time: BigInt(now - Math.floor(i / 2) * 1_000) * 1_000_000n,
           kind: i % 2 === 0 ? 'token_issued' : 'token_request_failed',
           outcome: i % 2 === 0 ? 'success' : 'failure',
           source: { id: 'grantscope' },
