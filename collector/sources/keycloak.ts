@@ -2,6 +2,7 @@ import { defineSource, type ParseResult, type SourceRecord } from '../../model/d
 import type { AuthEventDraft, TokenDraft } from '../../model/draft.ts';
 import type { EventKind, Outcome } from '../../model/kinds.ts';
 import { PKCE_METHODS } from '../../model/kinds.ts';
+import { REQUEST_FIELDS, TOKEN_FIELDS } from './_field_groups.ts';
 import {
   given,
   isJson,
@@ -487,25 +488,11 @@ export default defineSource({
       'source.tenant',
       'source.raw_type',
     ],
-    ...[
-      'error.code',
-      'error.oauth_error',
-      'error.detail',
-      'grant_type',
-      'response_type',
-      'endpoint',
-    ],
+    ...REQUEST_FIELDS,
     ...['client.id', 'client.auth_method', 'requested_client_id'],
     ...['subject.ref', 'subject.type', 'actor.ref', 'actor.type', 'audience'],
     ...['scopes_requested', 'scopes_granted', 'redirect_uri'],
-    ...[
-      'tokens',
-      'tokens.role',
-      'tokens.type',
-      'tokens.ref',
-      'tokens.ref_kind',
-      'tokens.family_ref',
-    ],
+    ...TOKEN_FIELDS,
     ...['tokens.parent_ref', 'tokens.expires_at', 'session_ref', 'grant_ref'],
     ...['net.client_ip', 'net.ip_role', 'net.network', 'ext'],
   ],

@@ -17,6 +17,7 @@ import {
   TOKEN_ROLES,
   TOKEN_TYPES,
 } from '../../model/kinds.ts';
+import { REQUEST_FIELDS, GRANT_FIELDS, TOKEN_FIELDS } from './_field_groups.ts';
 import {
   given,
   isJson,
@@ -214,32 +215,11 @@ export default defineSource({
   provides: [
     ...['event_id', 'time', 'observed_time', 'kind', 'phase', 'outcome'],
     ...['source.instance', 'source.raw_type'],
-    ...[
-      'error.code',
-      'error.oauth_error',
-      'error.detail',
-      'grant_type',
-      'response_type',
-      'endpoint',
-    ],
+    ...REQUEST_FIELDS,
     ...['client.id', 'client.name', 'client.auth_method', 'requested_client_id'],
     ...['subject.ref', 'subject.type', 'actor.ref', 'actor.type', 'issuer', 'audience', 'resource'],
-    ...[
-      'scopes_requested',
-      'scopes_granted',
-      'redirect_uri',
-      'pkce',
-      'binding',
-      'binding_thumbprint',
-    ],
-    ...[
-      'tokens',
-      'tokens.role',
-      'tokens.type',
-      'tokens.ref',
-      'tokens.ref_kind',
-      'tokens.family_ref',
-    ],
+    ...GRANT_FIELDS,
+    ...TOKEN_FIELDS,
     ...['tokens.parent_ref', 'tokens.counter', 'tokens.issued_at', 'tokens.expires_at'],
     ...['tokens.kid', 'tokens.alg', 'session_ref', 'grant_ref'],
     ...['net.client_ip', 'net.ip_role', 'net.network', 'net.user_agent', 'net.ua_family'],
