@@ -19,13 +19,16 @@ export type CutRecord =
 export function cutRecords(body: Buffer, source: SourceDefinition): readonly CutRecord[] {
   const text = decodeUtf8(body).trim();
   if (text === '') return [];
-  // One cheap pass spares looking at every value's depth where none can be too deep.
-  const mayBeDeep = nestingOf(text) > DEPTH_MAX;
-  const toRecord = (value: unknown): CutRecord =>
-    mayBeDeep && depthOf(value) > DEPTH_MAX ? tooDeep() : jsonRecord(value);
   const whole = source.forms.includes('json') && /^[[{]/.test(text) ? parseJson(text) : undefined;
-  if (whole !== undefined && Array.isArray(whole.value)) return limited(whole.value.map(toRecord));
-  if (whole !== undefined) return [toRecord(whole.value)];
+  if (whole !== undefined) {
+    // One cheap pass spares looking at every value's depth where none can be too deep. Lines look for themselves.
+    const mayBeDeep = nestingOf(text) > DEPTH_MAX;
+    const toRecord = (value: unknown): CutRecord =>
+      mayBeDeep && depthOf(value) > DEPTH_MAX ? tooDeep() : jsonRecord(value);
+    return Array.isArray(whole.value)
+      ? limited(whole.value.map(toRecord))
+      : [toRecord(whole.value)];
+  }
   if (text.startsWith('[') && !source.forms.includes('text')) {
     throw new GrantscopeError(
       'body_unreadable',
