@@ -6,7 +6,7 @@ import {
   type SloDefinition,
   type SloWindow,
 } from '../model/define_slo.ts';
-import { joinSql, identifier, param, sql, type Sql } from '../model/sql.ts';
+import { clickHouseMs, joinSql, identifier, param, sql, type Sql } from '../model/sql.ts';
 import type { Store } from '../store/client.ts';
 
 const MINUTE_MS = 60_000;
@@ -221,9 +221,6 @@ export function burningTiers(state: SloState): readonly (typeof BURN_TIERS)[numb
     return enough && long > tier.factor && short > tier.factor;
   });
 }
-
-const clickHouseMs = (ms: number): string =>
-  new Date(ms).toISOString().replace('T', ' ').replace('Z', '');
 
 /** The row of `grantscope.slo_states` for a state. */
 export function toStateRow(

@@ -1,11 +1,10 @@
 import type { Counter, Gauge } from 'prom-client';
-import { param, sql } from '../model/sql.ts';
+import { clickHouseMs, param, sql } from '../model/sql.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { GrantscopeError } from '../runtime/errors.ts';
 import type { Log } from '../runtime/log.ts';
 import type { Metrics } from '../runtime/metrics.ts';
 import type { Store } from '../store/client.ts';
-import { clickHouseTime } from '../store/insert.ts';
 import type { AlertmanagerClient, PostableAlert } from './alertmanager_client.ts';
 import type { DesiredAlert } from './desired_alerts.ts';
 
@@ -246,7 +245,7 @@ function toRow(
   firstSentMs: number,
   now: number,
 ): Record<string, unknown> {
-  const time = (ms: number): string => clickHouseTime(BigInt(Math.round(ms)) * 1_000_000n);
+  const time = (ms: number): string => clickHouseMs(Math.round(ms));
   return {
     tenant,
     alert_key: alert.key,

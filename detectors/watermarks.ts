@@ -1,4 +1,4 @@
-import { param, sql } from '../model/sql.ts';
+import { clickHouseMs, param, sql } from '../model/sql.ts';
 import type { Store } from '../store/client.ts';
 import { clickHouseTime } from '../store/insert.ts';
 import { nsOfClickHouseTime } from '../store/read_events.ts';
@@ -28,7 +28,7 @@ export async function writeWatermarks(
   watermarks: readonly Watermark[],
   nowMs: number,
 ): Promise<void> {
-  const updated_at = clickHouseTime(BigInt(nowMs) * 1_000_000n).slice(0, 23);
+  const updated_at = clickHouseMs(nowMs);
   await store.insertRows(
     'grantscope.detector_watermarks',
     watermarks.map((w) => ({

@@ -16,6 +16,11 @@ function makeParam(type: string, value: unknown): Param {
   return { type, value };
 }
 
+/** Milliseconds since the epoch as ClickHouse writes them: `YYYY-MM-DD hh:mm:ss.mmm` in UTC. */
+export function clickHouseMs(ms: number): string {
+  return new Date(ms).toISOString().replace('T', ' ').replace('Z', '');
+}
+
 /** Constructors of parameters, by ClickHouse type. */
 export const param = {
   string: (value: string): Param => makeParam('String', value),
@@ -26,11 +31,7 @@ export const param = {
   int: (value: number): Param => makeParam('Int64', value),
   float: (value: number): Param => makeParam('Float64', value),
   /** Milliseconds since the epoch, compared as DateTime64(3). */
-  timeMs: (value: number): Param =>
-    makeParam(
-      "DateTime64(3,'UTC')",
-      new Date(value).toISOString().replace('T', ' ').replace('Z', ''),
-    ),
+  timeMs: (value: number): Param => makeParam("DateTime64(3,'UTC')", clickHouseMs(value)),
   /** Nanoseconds since the epoch as Int64; wrap as fromUnixTimestamp64Nano(...) in the query. */
   int64: (value: bigint): Param => makeParam('Int64', value.toString()),
 } as const;
