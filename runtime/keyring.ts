@@ -1,9 +1,10 @@
-import { createHash, createHmac, randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { isUuid, uuidFromHex, type Ref, type RefDomain } from '../model/ids.ts';
+import { isUuid, type Ref, type RefDomain } from '../model/ids.ts';
 import { GrantscopeError } from './errors.ts';
+import { HmacSha256 } from './hmac.ts';
 
 const KeyFile = z.strictObject({
   keys: z
@@ -25,7 +26,7 @@ const PREFIXED_UUID = /^[a-z]{1,12}:(?:uuid:)?([0-9a-fA-F-]{36})$/;
 
 interface Key {
   readonly id: string;
-  readonly bytes: Buffer;
+  readonly hmac: HmacSha256;
 }
 
 /**
@@ -37,7 +38,7 @@ export class KeyRing {
 
   constructor(keys: readonly { id: string; key: string }[]) {
     if (keys.length === 0) throw new GrantscopeError('config_invalid', 'key ring: no key');
-    this.#keys = keys.map((k) => ({ id: k.id, bytes: Buffer.from(k.key, 'utf8') }));
+    this.#keys = keys.map((k) => ({ id: k.id, hmac: new HmacSha256(Buffer.from(k.key, 'utf8')) }));
   }
 
   /** A ring of one key, whose id is derived from the key so that every process names it alike. */
@@ -57,7 +58,7 @@ export class KeyRing {
 
   /** The current reference of a value; '' for ''. The value must be canonical already. */
   ref(domain: RefDomain, value: string): Ref {
-    return value === '' ? '' : hmacRef(this.#current.bytes, domain, value);
+    return value === '' ? '' : this.#current.hmac.uuid(domain, value);
   }
 
   /**
@@ -71,13 +72,8 @@ export class KeyRing {
 
   /** All references a value may be stored under, the current first. */
   resolve(domain: RefDomain, value: string): readonly { key_id: string; ref: Ref }[] {
-    return this.#keys.map((k) => ({ key_id: k.id, ref: hmacRef(k.bytes, domain, value) }));
+    return this.#keys.map((k) => ({ key_id: k.id, ref: k.hmac.uuid(domain, value) }));
   }
-}
-
-function hmacRef(key: Buffer, domain: RefDomain, value: string): Ref {
-  const hex = createHmac('sha256', key).update(`${domain}\0${value}`).digest('hex');
-  return uuidFromHex(hex);
 }
 
 function keyIdOf(key: string): string {
