@@ -6,6 +6,7 @@ import type { Metrics } from '../runtime/metrics.ts';
 import type { Hints } from '../runtime/signals.ts';
 import { inSpan } from '../runtime/telemetry.ts';
 import type { Store } from '../store/client.ts';
+import { deadLettersTable } from './dead_letters/table.ts';
 import { otelLogsTable, otelTracesTable } from './receivers/otlp/rows.ts';
 import { retireSegment, type SealedSegment, type SegmentTable } from './spool/segment.ts';
 import type { Spool } from './spool/spool.ts';
@@ -18,6 +19,7 @@ const COLUMNS: Readonly<Record<SegmentTable, readonly string[]>> = {
   'grantscope.auth_events': authEventsTable.columns.map((c) => c.name),
   'grantscope.otel_traces': otelTracesTable.columns.map((c) => c.name),
   'grantscope.otel_logs': otelLogsTable.columns.map((c) => c.name),
+  'grantscope.dead_letters': deadLettersTable.columns.map((c) => c.name),
 };
 
 /**

@@ -135,6 +135,8 @@ const YamlFile = z.strictObject({
       events_days: z.number().int().min(1).max(3_650).default(90),
       traces_days: z.number().int().min(1).max(3_650).default(14),
       findings_days: z.number().int().min(1).max(3_650).default(730),
+      /** Refused records, redacted, that wait for `grantscope replay-dead-letters`. */
+      dead_letters_days: z.number().int().min(1).max(3_650).default(30),
     })
     .prefault({}),
 });

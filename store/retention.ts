@@ -5,6 +5,7 @@ export interface Retention {
   readonly events_days: number;
   readonly traces_days: number;
   readonly findings_days: number;
+  readonly dead_letters_days: number;
 }
 
 /**
@@ -18,6 +19,7 @@ export async function applyRetention(store: Store, retention: Retention): Promis
     ['grantscope.otel_traces', 'Timestamp', retention.traces_days],
     ['grantscope.otel_logs', 'Timestamp', retention.traces_days],
     ['grantscope.findings', 'last_event_time', retention.findings_days],
+    ['grantscope.dead_letters', 'received_at', retention.dead_letters_days],
   ];
   const rows = await store.query<{ name: string; ddl: string }>(
     sql`SELECT concat(database, '.', name) AS name, create_table_query AS ddl FROM system.tables WHERE database = 'grantscope'`,

@@ -20,6 +20,7 @@ export const SEGMENT_TABLES = [
   'grantscope.auth_events',
   'grantscope.otel_traces',
   'grantscope.otel_logs',
+  'grantscope.dead_letters',
 ] as const;
 export type SegmentTable = (typeof SEGMENT_TABLES)[number];
 

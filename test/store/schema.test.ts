@@ -89,9 +89,19 @@ describe('schema', () => {
       );
       return /TTL .*?toIntervalDay\((\d+)\)/.exec(row?.q ?? '')?.[1] ?? 'none';
     };
-    await applyRetention(opened.store, { events_days: 90, traces_days: 14, findings_days: 730 });
+    await applyRetention(opened.store, {
+      events_days: 90,
+      traces_days: 14,
+      findings_days: 730,
+      dead_letters_days: 30,
+    });
     expect(await ttlOf()).toBe('90');
-    await applyRetention(opened.store, { events_days: 30, traces_days: 14, findings_days: 730 });
+    await applyRetention(opened.store, {
+      events_days: 30,
+      traces_days: 14,
+      findings_days: 730,
+      dead_letters_days: 30,
+    });
     expect(await ttlOf()).toBe('30');
   });
 });

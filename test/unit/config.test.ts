@@ -31,7 +31,12 @@ describe('loadConfig', () => {
     expect(config.apiListen).toEqual({ host: '127.0.0.1', port: 7400 });
     expect(config.clickhouse).toBeUndefined();
     expect(config.redaction).toEqual({ extra_keys: [], client_ip: 'keep' });
-    expect(config.retention).toEqual({ events_days: 90, traces_days: 14, findings_days: 730 });
+    expect(config.retention).toEqual({
+      events_days: 90,
+      traces_days: 14,
+      findings_days: 730,
+      dead_letters_days: 30,
+    });
     expect(config.tenant).toBe('default');
   });
 
