@@ -5,7 +5,7 @@ import { systemClock } from '../runtime/clock.ts';
 import { loadConfig } from '../runtime/config.ts';
 import type { Runtime } from '../runtime/context.ts';
 import { GrantscopeError } from '../runtime/errors.ts';
-import { openKeyRing } from '../runtime/keyring.ts';
+import { openKeyRing } from '../runtime/key_file.ts';
 import { Lifecycle } from '../runtime/lifecycle.ts';
 import { createLog } from '../runtime/log.ts';
 import { Metrics } from '../runtime/metrics.ts';
@@ -31,7 +31,7 @@ export function createRuntime(
     metrics: new Metrics({ processMetrics: options.processMetrics }),
     clock: systemClock,
     lifecycle: new Lifecycle(log),
-    keyRing: openKeyRing({ hashKey: config.hashKey, keyFile: config.keyFile }),
+    keyRing: openKeyRing(config),
     hints: new Hints(),
     operations: new Operations(),
   };
@@ -75,7 +75,9 @@ export function createCliContext(environment: Environment): CliContext {
         const { registerDetectorOperations } = await import('../detectors/main.ts');
         const { registerSloOperations } = await import('../alerts/main.ts');
         await registerDetectorOperations(own, store);
+        const { registerKeyOperations } = await import('../store/key_facts.ts');
         registerSloOperations(own, store);
+        registerKeyOperations(own.operations, store);
         const operation = own.operations.get(name);
         if (operation === undefined)
           throw new GrantscopeError(

@@ -6,9 +6,11 @@ import { startCollector } from '../collector/main.ts';
 import { startDetectors } from '../detectors/main.ts';
 import type { Config } from '../runtime/config.ts';
 import type { Runtime } from '../runtime/context.ts';
+import { watchKeys } from '../runtime/key_watch.ts';
 import { startTelemetry } from '../runtime/telemetry.ts';
 import { VERSION } from '../runtime/version.ts';
 import { openStore, type Store } from '../store/client.ts';
+import { registerKeyOperations } from '../store/key_facts.ts';
 import { migrate } from '../store/migrate.ts';
 import { applyRetention } from '../store/retention.ts';
 import { SERVER_FILE, type Role } from './roles.ts';
@@ -50,6 +52,9 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
   lifecycle.add(startTelemetry(config.otlpEndpoint, VERSION));
   const store = await openMigratedStore(config);
   lifecycle.add({ name: 'store', stop: () => store.close() });
+  const keyFile = config.hashKey === undefined ? config.keyFile : undefined;
+  lifecycle.add(watchKeys({ ...runtime, keyFile }));
+  registerKeyOperations(runtime.operations, store);
   try {
     let apiUrl: string | undefined;
     if (roles.includes('detectors')) {

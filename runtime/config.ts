@@ -42,6 +42,25 @@ const Environment = z.object({
     .describe(
       'Secret key of all references. Without it, a key file is made in the data directory on the first start.',
     ),
+  GRANTSCOPE_HASH_KEY_NEXT: z
+    .string()
+    .min(HASH_KEY_LENGTH_MIN, `must be at least ${HASH_KEY_LENGTH_MIN} characters of random text`)
+    .optional()
+    .describe(
+      'Key that takes over from GRANTSCOPE_HASH_KEY at GRANTSCOPE_HASH_KEY_NEXT_FROM; until then every token is stored under both.',
+    ),
+  GRANTSCOPE_HASH_KEY_NEXT_FROM: z.iso
+    .datetime({ error: 'must be a time in UTC, for instance 2026-01-31T00:00:00Z' })
+    .optional()
+    .describe(
+      'When GRANTSCOPE_HASH_KEY_NEXT takes over: at least the longest token life after it was set everywhere.',
+    ),
+  GRANTSCOPE_HASH_KEY_PREVIOUS: z
+    .string()
+    .optional()
+    .describe(
+      'Earlier values of GRANTSCOPE_HASH_KEY, latest first, with commas between: what they named is still found.',
+    ),
   GRANTSCOPE_COLLECTOR_LISTEN: Listen.prefault('127.0.0.1:4318').describe(
     'Where the collector listens; loopback only.',
   ),
@@ -130,6 +149,12 @@ const YamlFile = z.strictObject({
       client_ip: z.enum(['keep', 'truncate', 'hash']).default('keep'),
     })
     .prefault({}),
+  keys: z
+    .strictObject({
+      /** Longest life of a token, days: how long two keys overlap in a rotation, at least. */
+      token_life_days: z.number().int().min(1).max(3_650).default(30),
+    })
+    .prefault({}),
   retention: z
     .strictObject({
       events_days: z.number().int().min(1).max(3_650).default(90),
@@ -146,6 +171,8 @@ export interface Config extends YamlConfig {
   readonly dataDir: string;
   readonly keyFile: string;
   readonly hashKey: string | undefined;
+  readonly nextHashKey: { readonly key: string; readonly activeFromMs: number } | undefined;
+  readonly previousHashKeys: readonly string[];
   readonly collectorListen: Listen;
   readonly apiListen: Listen;
   readonly publicUrl: string | undefined;
@@ -200,7 +227,7 @@ function fromEnvironment(
   return {
     dataDir,
     keyFile: join(dataDir, 'keys.json'),
-    hashKey: env.GRANTSCOPE_HASH_KEY,
+    ...hashKeysOf(env),
     collectorListen: env.GRANTSCOPE_COLLECTOR_LISTEN,
     apiListen: env.GRANTSCOPE_API_LISTEN,
     publicUrl: env.GRANTSCOPE_PUBLIC_URL,
@@ -223,6 +250,42 @@ function fromEnvironment(
     segmentRowsMax: env.GRANTSCOPE_SEGMENT_ROWS_MAX,
     detectIntervalMs: env.GRANTSCOPE_DETECT_INTERVAL_MS,
     sloIntervalMs: env.GRANTSCOPE_SLO_INTERVAL_MS,
+  };
+}
+
+function hashKeysOf(
+  env: z.infer<typeof Environment>,
+): Pick<Config, 'hashKey' | 'nextHashKey' | 'previousHashKeys'> {
+  const hashKey = env.GRANTSCOPE_HASH_KEY;
+  const next = env.GRANTSCOPE_HASH_KEY_NEXT;
+  const from = env.GRANTSCOPE_HASH_KEY_NEXT_FROM;
+  const previousHashKeys = (env.GRANTSCOPE_HASH_KEY_PREVIOUS ?? '')
+    .split(',')
+    .map((k) => k.trim())
+    .filter((k) => k !== '');
+  const refuse = (message: string): never => {
+    throw new GrantscopeError('config_invalid', `environment: ${message}`, { stage: 'starting' });
+  };
+  if (hashKey === undefined && (next !== undefined || previousHashKeys.length > 0)) {
+    refuse(
+      'GRANTSCOPE_HASH_KEY_NEXT and GRANTSCOPE_HASH_KEY_PREVIOUS go with GRANTSCOPE_HASH_KEY; without it, the key file holds the keys: see grantscope keys',
+    );
+  }
+  if ((next === undefined) !== (from === undefined)) {
+    refuse('GRANTSCOPE_HASH_KEY_NEXT and GRANTSCOPE_HASH_KEY_NEXT_FROM: set both or neither');
+  }
+  if (previousHashKeys.some((k) => k.length < HASH_KEY_LENGTH_MIN)) {
+    refuse(
+      `GRANTSCOPE_HASH_KEY_PREVIOUS: each key must be at least ${HASH_KEY_LENGTH_MIN} characters`,
+    );
+  }
+  return {
+    hashKey,
+    nextHashKey:
+      next === undefined || from === undefined
+        ? undefined
+        : { key: next, activeFromMs: Date.parse(from) },
+    previousHashKeys,
   };
 }
 

@@ -1,6 +1,6 @@
-import { isUuid, type Ref, type RefDomain } from '../model/ids.ts';
+import type { Ref, RefDomain } from '../model/ids.ts';
 import type { RefKind } from '../model/kinds.ts';
-import type { KeyRing } from './keyring.ts';
+import { uuidOfJti, type KeyRing } from './keyring.ts';
 
 /**
  * From a raw token to its reference. The authorization server, the gateway, the resource server and the
@@ -88,8 +88,8 @@ export function storedReferences(
   if (domain !== 'token')
     return keyRing.resolve(domain, value).map((r) => ({ ...r, ref_kind: 'hmac' }));
   const { name, ref_kind } = tokenName(value);
-  if (ref_kind === 'jti' && isUuid(name))
-    return [{ key_id: '', ref: name.toLowerCase(), ref_kind }];
+  const uuid = ref_kind === 'jti' ? uuidOfJti(name) : undefined;
+  if (uuid !== undefined) return [{ key_id: '', ref: uuid, ref_kind }];
   return keyRing.resolve('token', name).map((r) => ({ ...r, ref_kind }));
 }
 

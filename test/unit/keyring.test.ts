@@ -1,20 +1,7 @@
 import { createHmac } from 'node:crypto';
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
-import { KeyRing, openKeyRing } from '../../runtime/keyring.ts';
-import { TEST_KEY, temporaryFolder } from '../harness.ts';
-
-const folders: { remove: () => void }[] = [];
-afterEach(() => {
-  for (const folder of folders.splice(0)) folder.remove();
-});
-
-function newFolder(): string {
-  const folder = temporaryFolder();
-  folders.push(folder);
-  return folder.path;
-}
+import { describe, expect, it } from 'vitest';
+import { KeyRing, type HashKey } from '../../runtime/keyring.ts';
+import { TEST_KEY } from '../harness.ts';
 
 describe('KeyRing', () => {
   it('makes the first 128 bits of HMAC(key, domain 0 value), apart by domain', () => {
@@ -45,37 +32,37 @@ describe('KeyRing', () => {
       { key_id: 'old', ref: old.ref('token', 'abc') },
     ]);
   });
-});
 
-describe('openKeyRing', () => {
-  it('makes a key once, for its owner alone, and finds it again', () => {
-    const keyFile = join(newFolder(), 'keys.json');
-    const first = openKeyRing({ hashKey: undefined, keyFile });
-    expect(statSync(keyFile).mode & 0o777).toBe(0o600);
-    const again = openKeyRing({ hashKey: undefined, keyFile });
-    expect(again.ref('token', 'abc')).toBe(first.ref('token', 'abc'));
+  it('names a value under the next key too while that one waits, and all ways back', () => {
+    const T = 1_000_000;
+    const keys: HashKey[] = [
+      { id: 'first', key: 'f'.repeat(32) },
+      { id: 'second', key: 's'.repeat(32), activeFromMs: T },
+    ];
+    const second = KeyRing.fromKey('s'.repeat(32)).ref('token', 'abc');
+    const first = KeyRing.fromKey('f'.repeat(32)).ref('token', 'abc');
+    const ring = new KeyRing(keys, T - 1);
+    expect(ring.next?.ref('token', 'abc')).toBe(second);
+    expect(ring.next?.next).toBeUndefined();
+    expect(ring.resolve('token', 'abc')).toEqual([
+      { key_id: 'first', ref: first },
+      { key_id: 'second', ref: second },
+    ]);
+    expect(ring.advance(T)).toBe(true);
+    expect(ring.resolve('token', 'abc')).toEqual([
+      { key_id: 'second', ref: second },
+      { key_id: 'first', ref: first },
+    ]);
+    // A clock that is set back: the first key works again, and the second waits.
+    expect(ring.advance(T - 1)).toBe(true);
+    expect([ring.currentId, ring.next?.currentId]).toEqual(['first', 'second']);
   });
 
-  it('prefers the configured key and writes no file', () => {
-    const keyFile = join(newFolder(), 'keys.json');
-    expect(openKeyRing({ hashKey: TEST_KEY, keyFile }).ref('token', 'a')).toBe(
-      KeyRing.fromKey(TEST_KEY).ref('token', 'a'),
-    );
-    expect(() => readFileSync(keyFile)).toThrow('ENOENT');
-  });
-
-  it('refuses to make a new key where data waits for the old one', () => {
-    const folder = newFolder();
-    mkdirSync(join(folder, 'clickhouse'));
-    expect(() => openKeyRing({ hashKey: undefined, keyFile: join(folder, 'keys.json') })).toThrow(
-      /keys\.json is missing, but there is data .* restore the file/,
-    );
-  });
-
-  it('refuses a file that is none, without printing it', () => {
-    const keyFile = join(newFolder(), 'keys.json');
-    writeFileSync(keyFile, '{"keys":[{"id":"x","key":"hush-hush"}]}');
-    expect(() => openKeyRing({ hashKey: undefined, keyFile })).toThrow(/not a key file/);
-    expect(() => openKeyRing({ hashKey: undefined, keyFile })).not.toThrow(/hush/);
+  it('refuses keys without the current one, and stays as it was', () => {
+    const ring = KeyRing.fromKey(TEST_KEY);
+    const before = ring.ref('token', 'abc');
+    expect(() => ring.replace([{ id: 'x', key: 'x'.repeat(32) }], 0)).toThrow('is not among');
+    expect(ring.ref('token', 'abc')).toBe(before);
+    expect(() => new KeyRing([])).toThrow('no key');
   });
 });
