@@ -82,16 +82,10 @@ async function createHandler(
     tenant: config.tenant,
     clientIp: config.redaction.client_ip,
   });
-  const unreadable = metrics.counter(
-    'grantscope_records_unreadable_total',
-    'Pieces of a body that are no record.',
-    ['source', 'code'],
-  );
   const events = createEventsRoute({
     ingest: pipeline,
     sources,
     bodyBytesMax: config.bodyBytesMax,
-    onRejected: (source, code, count) => unreadable.inc({ source, code }, count),
     onFailure: (error) => log.error({ err: error }, 'events request failed'),
   });
   const otlp = createOtlpRoutes({

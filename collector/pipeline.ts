@@ -1,7 +1,7 @@
 import type { AuthEvent } from '../model/auth_event.ts';
 import { authEventsTable } from '../model/event_columns.ts';
 import type { TableSpec } from '../model/table_spec.ts';
-import type { ParseResult, RejectCode } from '../model/define_source.ts';
+import type { RejectCode, SourceDefinition, SourceRecord } from '../model/define_source.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { KeyRing } from '../runtime/keyring.ts';
 import type { Metrics } from '../runtime/metrics.ts';
@@ -11,7 +11,7 @@ import {
   type IngestBatch,
   type IngestResult,
   type RecordError,
-  type SourcedRecord,
+  type Refusal,
   type TableRows,
 } from './ingest.ts';
 import { processDraft } from './processors/process_draft.ts';
@@ -28,9 +28,6 @@ export interface PipelineDeps {
   readonly clientIp: 'keep' | 'truncate' | 'hash';
 }
 
-type Processed =
-  { ok: true; events: readonly AuthEvent[] } | { ok: false; code: RejectCode; message: string };
-
 /**
  * The way of a request, in order:
  *
@@ -38,11 +35,13 @@ type Processed =
  *   2. process    redact, normalise, enrich: draft -> AuthEvent
  *   3. spool      fsync, then acknowledge; a request that was stored before is acknowledged as it was then
  *
- * A record is accepted or rejected whole, so that a corrected resend cannot double a part of it.
+ * A record is accepted or rejected whole, so that a corrected resend cannot double a part of it. Records go
+ * through one after the other while the spool takes their events, so that a large request is never in memory
+ * as objects.
  */
 export class Pipeline implements Ingest {
   readonly #deps: PipelineDeps;
-  readonly #metrics: ReturnType<typeof pipelineMetrics>;
+  readonly #metrics: PipelineMetrics;
 
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
@@ -50,77 +49,127 @@ export class Pipeline implements Ingest {
   }
 
   async ingest(batch: IngestBatch): Promise<IngestResult> {
-    const events: AuthEvent[] = [];
-    const errors: RecordError[] = [];
-    let rejected = 0;
-    const receivedAt = this.#deps.clock.nowNs();
-    batch.records.forEach((item, index) => {
-      const processed = this.#process(item, receivedAt, `${batch.contentHash}:${index}`);
-      this.#count(item, processed);
-      if (processed.ok) {
-        events.push(...processed.events);
-        return;
-      }
-      rejected += 1;
-      if (errors.length < ERRORS_MAX)
-        errors.push({ index, code: processed.code, message: processed.message });
-    });
-    const tables: TableRows[] = [...batch.tables.filter((t) => t.rows.length > 0)];
-    if (events.length > 0)
-      tables.push({ spec: authEventsTable as TableSpec<unknown>, rows: events });
-    const fate =
-      tables.length > 0 ? await this.#deps.spool.append(tables, batch.contentHash) : 'stored';
-    const { receiver } = batch;
-    if (fate === 'stored') this.#metrics.events.inc({ receiver }, events.length);
-    else {
-      this.#metrics.repeatedRequests.inc({ receiver });
-      this.#metrics.repeatedEvents.inc({ receiver }, events.length);
-    }
-    const accepted = batch.records.length - rejected;
+    const reading = new Reading(batch, this.#deps);
+    const events: TableRows = {
+      spec: authEventsTable as TableSpec<unknown>,
+      rows: reading.events(),
+    };
+    const fate = await this.#deps.spool.append([events, ...batch.tables], batch.contentHash);
+    // A repeated request is answered as it was then, for which its records are read once more.
+    if (fate === 'repeated') for (const _ of reading.events());
+    reading.report(this.#metrics, fate);
+    const { accepted, rejected, errors } = reading;
     return { accepted, rejected, errors, repeated: fate === 'repeated' };
   }
+}
 
-  #process({ source, record }: SourcedRecord, receivedAt: bigint, contentSeed: string): Processed {
-    const parsed: ParseResult = source.parse(record, { received_at: receivedAt });
+/** What a request's records of one source came to. */
+interface SourceTally {
+  received: number;
+  unclassified: number;
+  redactedFields: number;
+  readonly rejected: Map<RejectCode, number>;
+  readonly cut: Map<string, number>;
+}
+
+/** One request on its way: turns its records into events and keeps count of what happens to them. */
+class Reading {
+  readonly errors: RecordError[] = [];
+  accepted = 0;
+  rejected = 0;
+  readonly #batch: IngestBatch;
+  readonly #deps: PipelineDeps;
+  readonly #receivedAt: bigint;
+  readonly #tallies = new Map<SourceDefinition, SourceTally>();
+  #events = 0;
+
+  constructor(batch: IngestBatch, deps: PipelineDeps) {
+    this.#batch = batch;
+    this.#deps = deps;
+    this.#receivedAt = deps.clock.nowNs();
+  }
+
+  *events(): Generator<AuthEvent> {
+    let index = 0;
+    for (const item of this.#batch.records) {
+      const tally = this.#tallyOf(item.source);
+      tally.received += 1;
+      const processed = 'unreadable' in item ? item.unreadable : this.#process(item, index, tally);
+      if (Array.isArray(processed)) {
+        this.accepted += 1;
+        this.#events += processed.length;
+        yield* processed;
+      } else this.#refuse(index, processed, tally);
+      index += 1;
+    }
+  }
+
+  /** The events of a record, or why it is refused as a whole. */
+  #process(
+    { source, record }: { source: SourceDefinition; record: SourceRecord },
+    index: number,
+    tally: SourceTally,
+  ): AuthEvent[] | Refusal {
+    const receivedAt = this.#receivedAt;
+    const parsed = source.parse(record, { received_at: receivedAt });
     if (!parsed.ok) return parsed;
+    const { tenant, keyRing, scrubber, clientIp } = this.#deps;
+    const contentSeed = `${this.#batch.contentHash}:${index}`;
     const events: AuthEvent[] = [];
     for (const [subIndex, draft] of parsed.events.entries()) {
-      const processed = processDraft(draft, {
-        source,
-        tenant: this.#deps.tenant,
-        receivedAt,
-        contentSeed,
-        subIndex,
-        keyRing: this.#deps.keyRing,
-        scrubber: this.#deps.scrubber,
-        clientIp: this.#deps.clientIp,
-      });
+      const context = { source, tenant, receivedAt, contentSeed, subIndex };
+      const processed = processDraft(draft, { ...context, keyRing, scrubber, clientIp });
       if (!processed.ok) return processed;
       for (const field of processed.cut) {
         // Names under ext come from the payload and would make labels without bound.
-        this.#metrics.cut.inc({
-          source: source.id,
-          field: field.startsWith('ext.') ? 'ext' : field,
-        });
+        count(tally.cut, field.startsWith('ext.') ? 'ext' : field);
       }
+      if (processed.event.kind === 'unclassified') tally.unclassified += 1;
+      tally.redactedFields += processed.event.redaction.fields.length;
       events.push(processed.event);
     }
-    return { ok: true, events };
+    return events;
   }
 
-  #count({ source }: SourcedRecord, processed: Processed): void {
-    this.#metrics.received.inc({ source: source.id });
-    if (!processed.ok) {
-      this.#metrics.rejected.inc({ source: source.id, code: processed.code });
-      return;
+  #refuse(index: number, { code, message }: Refusal, tally: SourceTally): void {
+    this.rejected += 1;
+    count(tally.rejected, code);
+    if (this.errors.length < ERRORS_MAX) this.errors.push({ index, code, message });
+  }
+
+  #tallyOf(source: SourceDefinition): SourceTally {
+    let tally = this.#tallies.get(source);
+    if (tally === undefined) {
+      const counts = { received: 0, unclassified: 0, redactedFields: 0 };
+      tally = { ...counts, rejected: new Map(), cut: new Map() };
+      this.#tallies.set(source, tally);
     }
-    for (const event of processed.events) {
-      if (event.kind === 'unclassified') this.#metrics.unclassified.inc({ source: source.id });
-      if (event.redaction.fields.length > 0)
-        this.#metrics.redacted.inc({ source: source.id }, event.redaction.fields.length);
+    return tally;
+  }
+
+  /** Counters are moved once a request: a label lookup per record would cost more than the record. */
+  report(metrics: PipelineMetrics, fate: 'stored' | 'repeated'): void {
+    const { receiver } = this.#batch;
+    for (const [{ id: source }, tally] of this.#tallies) {
+      metrics.received.inc({ source }, tally.received);
+      metrics.unclassified.inc({ source }, tally.unclassified);
+      metrics.redacted.inc({ source }, tally.redactedFields);
+      for (const [code, n] of tally.rejected) metrics.rejected.inc({ source, code }, n);
+      for (const [field, n] of tally.cut) metrics.cut.inc({ source, field }, n);
+    }
+    if (fate === 'stored') metrics.events.inc({ receiver }, this.#events);
+    else {
+      metrics.repeatedRequests.inc({ receiver });
+      metrics.repeatedEvents.inc({ receiver }, this.#events);
     }
   }
 }
+
+function count<K>(counts: Map<K, number>, key: K): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+type PipelineMetrics = ReturnType<typeof pipelineMetrics>;
 
 function pipelineMetrics(metrics: Metrics) {
   return {

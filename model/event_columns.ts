@@ -13,8 +13,10 @@ const text = (name: string, get: (e: AuthEvent) => string): Column => column(nam
 const lows = (name: string, get: (e: AuthEvent) => readonly string[]): Column =>
   column(name, 'Array(LowCardinality(String))', get);
 const ref = (name: string, get: (e: AuthEvent) => string): Column => column(name, 'UUID', get);
-const tokens = (name: string, type: ColumnType, get: (t: TokenMention) => unknown): Column =>
-  column(`tokens.${name}`, type, (e) => e.tokens.map(get));
+const tokens = (name: string, type: ColumnType, get: (t: TokenMention) => unknown): Column => ({
+  ...column(`tokens.${name}`, type, (e) => e.tokens),
+  each: get as (item: unknown) => unknown,
+});
 
 /** DateTime of ClickHouse: seconds in 32 bits; 0 stands for unknown. */
 const LAST_SECOND = 4_294_967_295;

@@ -25,7 +25,10 @@ export type ColumnType = ScalarType | MapType | `Array(${ScalarType})` | `Array(
 export interface ColumnSpec<Row> {
   readonly name: string;
   readonly type: ColumnType;
+  /** The value; with `each`, the list whose items the values of this Array column are made of. */
   readonly get: (row: Row) => unknown;
+  /** Takes a list of records apart into parallel arrays (Nested) without an array on the way. */
+  readonly each?: (item: unknown) => unknown;
 }
 
 /** A table that segments are written for: its name and how a row's columns are read. */
@@ -33,4 +36,10 @@ export interface TableSpec<Row> {
   /** `database.table` */
   readonly table: string;
   readonly columns: readonly ColumnSpec<Row>[];
+}
+
+/** The value of a column in one row, as a list where the column is made of several items. */
+export function columnValue<Row>({ get, each }: ColumnSpec<Row>, row: Row): unknown {
+  const value = get(row);
+  return each === undefined ? value : (value as readonly unknown[]).map(each);
 }

@@ -36,7 +36,7 @@ export class HmacSha256 {
     this.#inner[end] = 0;
     end += 1;
     end += this.#inner.write(value, end);
-    const innerHash = hash('sha256', this.#inner.subarray(0, end), 'latin1');
+    const innerHash = hash('sha256', this.#inner.subarray(0, end), 'binary');
     this.#outer.write(innerHash, BLOCK_BYTES, 'latin1');
     return uuidFromHex(hash('sha256', this.#outer, 'hex'));
   }

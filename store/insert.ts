@@ -1,12 +1,14 @@
 import type { AuthEvent } from '../model/auth_event.ts';
 import { authEventsTable } from '../model/event_columns.ts';
 import { NIL_REF } from '../model/ids.ts';
-import type { ColumnType, TableSpec } from '../model/table_spec.ts';
+import { columnValue, type ColumnType, type TableSpec } from '../model/table_spec.ts';
 import type { Store } from './client.ts';
 
 /** A row as JSONEachRow takes it: times as text with nine digits, unknown references as the nil UUID. */
 export function toJsonRow<Row>(spec: TableSpec<Row>, row: Row): Record<string, unknown> {
-  return Object.fromEntries(spec.columns.map((c) => [c.name, toJsonValue(c.type, c.get(row))]));
+  return Object.fromEntries(
+    spec.columns.map((c) => [c.name, toJsonValue(c.type, columnValue(c, row))]),
+  );
 }
 
 function toJsonValue(type: ColumnType, value: unknown): unknown {

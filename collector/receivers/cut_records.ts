@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { SourceDefinition, SourceRecord, RejectCode } from '../../model/define_source.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 
@@ -13,52 +14,97 @@ export type CutRecord =
 
 /**
  * Cuts a body into records: a JSON array, one JSON object, or lines (NDJSON, or text lines for a source that
- * writes text). A line that cannot be read is a record of its own, refused with a reason. Throws
- * `body_unreadable` where nothing could be read, and `body_too_large` beyond `RECORDS_MAX`.
+ * writes text). Lines are read one at a time, while the caller works on them. A line that cannot be read is a
+ * record of its own, refused with a reason. Throws `body_unreadable` where nothing could be read (at the end
+ * of it), and `body_too_large` beyond `RECORDS_MAX`.
  */
-export function cutRecords(body: Buffer, source: SourceDefinition): readonly CutRecord[] {
-  const text = decodeUtf8(body).trim();
-  if (text === '') return [];
-  const whole = source.forms.includes('json') && /^[[{]/.test(text) ? parseJson(text) : undefined;
-  if (whole !== undefined) {
-    // One cheap pass spares looking at every value's depth where none can be too deep. Lines look for themselves.
-    const mayBeDeep = nestingOf(text) > DEPTH_MAX;
-    const toRecord = (value: unknown): CutRecord =>
-      mayBeDeep && depthOf(value) > DEPTH_MAX ? tooDeep() : jsonRecord(value);
-    return Array.isArray(whole.value)
-      ? limited(whole.value.map(toRecord))
-      : [toRecord(whole.value)];
+export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<CutRecord> {
+  if (!isUtf8(body)) throw unreadable('not valid UTF-8');
+  const lines = new LineScanner(body);
+  if (!lines.next()) return;
+  const bracket = body[lines.start];
+  if (source.forms.includes('json') && (bracket === OPEN_BRACE || bracket === OPEN_BRACKET)) {
+    const whole = parseJson(body.toString('utf8', lines.start));
+    if (whole !== undefined) {
+      yield* wholeBody(whole.value, body);
+      return;
+    }
+    if (bracket === OPEN_BRACKET && !source.forms.includes('text'))
+      throw unreadable('starts like a JSON array but is not valid JSON');
   }
-  if (text.startsWith('[') && !source.forms.includes('text')) {
-    throw new GrantscopeError(
-      'body_unreadable',
-      'body: starts like a JSON array but is not valid JSON',
-      { stage: 'receiving' },
-    );
-  }
-  const records = limited(
-    text
-      .split('\n')
-      .filter((line) => line.trim() !== '')
-      .map((line) => cutLine(line, source)),
-  );
-  if (records.every((r) => !r.ok && r.code === 'not_json')) {
-    throw new GrantscopeError(
-      'body_unreadable',
-      `body: no record could be read; allowed: ${allowedForms(source)}`,
-      { stage: 'receiving' },
-    );
-  }
-  return records;
+  let records = 0;
+  let readable = 0;
+  do {
+    records += 1;
+    refuseBeyondLimit(records);
+    const record = cutLine(body.toString('utf8', lines.start, lines.end), lines.openers, source);
+    if (record.ok || record.code !== 'not_json') readable += 1;
+    yield record;
+  } while (lines.next());
+  if (readable === 0) throw unreadable(`no record could be read; allowed: ${allowedForms(source)}`);
 }
 
-function limited<T>(records: readonly T[]): readonly T[] {
-  if (records.length <= RECORDS_MAX) return records;
+function* wholeBody(value: unknown, body: Buffer): Generator<CutRecord> {
+  // One cheap pass spares looking at every value's depth where none can be too deep.
+  const mayBeDeep = nestingOf(body.toString('utf8')) > DEPTH_MAX;
+  const values = Array.isArray(value) ? (value as readonly unknown[]) : [value];
+  refuseBeyondLimit(values.length);
+  for (const one of values)
+    yield mayBeDeep && depthOf(one) > DEPTH_MAX ? tooDeep() : jsonRecord(one);
+}
+
+function refuseBeyondLimit(records: number): void {
+  if (records <= RECORDS_MAX) return;
   throw new GrantscopeError(
     'body_too_large',
-    `body: ${records.length} records; at most ${RECORDS_MAX} in one request`,
+    `body: more than ${RECORDS_MAX} records; at most ${RECORDS_MAX} in one request`,
     { stage: 'receiving' },
   );
+}
+
+function unreadable(reason: string): GrantscopeError {
+  return new GrantscopeError('body_unreadable', `body: ${reason}`, { stage: 'receiving' });
+}
+
+/** Finds the lines of a body that are not blank, and counts the brackets that open in each. */
+class LineScanner {
+  /** The first byte of the line that is not white space. */
+  start = 0;
+  /** Behind its last byte that is not white space. */
+  end = 0;
+  /** Opening brackets, also those in strings: at least its nesting. */
+  openers = 0;
+  readonly #body: Buffer;
+  #at: number;
+
+  constructor(body: Buffer) {
+    this.#body = body;
+    const hasByteOrderMark = body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf;
+    this.#at = hasByteOrderMark ? 3 : 0;
+  }
+
+  /** Goes on to the next line; false behind the last. */
+  next(): boolean {
+    const body = this.#body;
+    let at = this.#at;
+    while (at < body.length && isBlank(body[at] ?? 0)) at += 1;
+    this.start = at;
+    this.openers = 0;
+    for (; at < body.length; at += 1) {
+      const c = body[at];
+      if (c === NEWLINE) break;
+      if (c === OPEN_BRACE || c === OPEN_BRACKET) this.openers += 1;
+    }
+    this.#at = at;
+    let end = at;
+    while (end > this.start && isBlank(body[end - 1] ?? 0)) end -= 1;
+    this.end = end;
+    return end > this.start;
+  }
+}
+
+function isBlank(byte: number): boolean {
+  return byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
 }
 
 function allowedForms(source: SourceDefinition): string {
@@ -67,15 +113,14 @@ function allowedForms(source: SourceDefinition): string {
   return source.forms.includes('json') ? `${json}, or text lines` : 'text lines';
 }
 
-function cutLine(line: string, source: SourceDefinition): CutRecord {
-  const trimmed = line.trim();
-  if (nestingOf(trimmed) > DEPTH_MAX) return tooDeep();
-  if (source.forms.includes('json') && /^[[{"]/.test(trimmed)) {
-    const parsed = parseJson(trimmed);
+/** `openers`: opening brackets of the line, which bound its nesting. */
+function cutLine(line: string, openers: number, source: SourceDefinition): CutRecord {
+  if (openers > DEPTH_MAX && nestingOf(line) > DEPTH_MAX) return tooDeep();
+  if (source.forms.includes('json') && /^[[{"]/.test(line)) {
+    const parsed = parseJson(line);
     if (parsed !== undefined) return jsonRecord(parsed.value);
   }
-  if (source.forms.includes('text'))
-    return { ok: true, record: { form: 'text', line: line.replace(/\r$/, '') } };
+  if (source.forms.includes('text')) return { ok: true, record: { form: 'text', line } };
   return { ok: false, code: 'not_json', message: 'not a JSON value' };
 }
 
@@ -119,16 +164,6 @@ function depthOf(value: unknown): number {
   return deepest;
 }
 
-const strictUtf8 = new TextDecoder('utf-8', { fatal: true });
-
-function decodeUtf8(body: Buffer): string {
-  try {
-    return strictUtf8.decode(body);
-  } catch {
-    throw new GrantscopeError('body_unreadable', 'body: not valid UTF-8', { stage: 'receiving' });
-  }
-}
-
 /** Deepest nesting of brackets outside of strings, one pass. */
 export function nestingOf(text: string): number {
   let depth = 0;
@@ -148,6 +183,7 @@ export function nestingOf(text: string): number {
   return deepest;
 }
 
+const NEWLINE = 0x0a;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPEN_BRACKET = 0x5b;

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { SourceDefinition } from '../../model/define_source.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
-import { ERRORS_MAX, type Ingest, type RecordError, type SourcedRecord } from '../ingest.ts';
+import type { Ingest, SourcedRecord } from '../ingest.ts';
 import { cutRecords } from './cut_records.ts';
 import { httpAnswerOf } from './http_status.ts';
 import { BODY_DEADLINE_MS, readBody } from './read_body.ts';
@@ -11,7 +11,6 @@ export interface EventsHttpDeps {
   readonly ingest: Ingest;
   readonly sources: ReadonlyMap<string, SourceDefinition>;
   readonly bodyBytesMax: number;
-  readonly onRejected: (source: string, code: string, count: number) => void;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -85,37 +84,18 @@ async function ingestBody(
   source: SourceDefinition,
   body: Buffer,
 ): Promise<unknown> {
-  const records: SourcedRecord[] = [];
-  /** Where each of `records` stands in the body. */
-  const positions: number[] = [];
-  const unreadable: RecordError[] = [];
-  cutRecords(body, source).forEach((cut, index) => {
-    if (cut.ok) {
-      records.push({ source, record: cut.record });
-      positions.push(index);
-    } else {
-      deps.onRejected(source.id, cut.code, 1);
-      unreadable.push({ index, code: cut.code, message: cut.message });
-    }
-  });
-  const contentHash = createHash('sha256')
-    .update(source.id)
-    .update('\0')
-    .update(body)
-    .digest('hex');
-  const result = await deps.ingest.ingest({
+  const { accepted, rejected, errors } = await deps.ingest.ingest({
     receiver: source.id,
-    records,
+    records: recordsOf(body, source),
     tables: [],
-    contentHash,
+    contentHash: createHash('sha256').update(source.id).update('\0').update(body).digest('hex'),
   });
-  const errors = [
-    ...unreadable,
-    ...result.errors.map((e) => ({ ...e, index: positions[e.index] ?? e.index })),
-  ]
-    .sort((a, b) => a.index - b.index)
-    .slice(0, ERRORS_MAX);
-  return { accepted: result.accepted, rejected: result.rejected + unreadable.length, errors };
+  return { accepted, rejected, errors };
+}
+
+function* recordsOf(body: Buffer, source: SourceDefinition): Generator<SourcedRecord> {
+  for (const cut of cutRecords(body, source))
+    yield cut.ok ? { source, record: cut.record } : { source, unreadable: cut };
 }
 
 function checkMediaType(header: string | undefined): void {

@@ -1,3 +1,6 @@
+/** Texts up to this length are first tried as ASCII by hand: a call into native code costs more. */
+const BY_HAND_LENGTH_MAX = 42;
+
 /** A growable run of bytes, little-endian. Reused across blocks: `reset` keeps the memory. */
 export class ByteBuffer {
   #bytes: Buffer;
@@ -15,6 +18,11 @@ export class ByteBuffer {
     this.#length = 0;
   }
 
+  /** Forgets what was written after the first `length` bytes. */
+  truncate(length: number): void {
+    this.#length = Math.min(this.#length, length);
+  }
+
   /** The bytes so far; valid until the next write. */
   view(): Buffer {
     return this.#bytes.subarray(0, this.#length);
@@ -27,24 +35,22 @@ export class ByteBuffer {
 
   u16(value: number): void {
     this.#reserve(2);
-    this.#length = this.#bytes.writeUInt16LE(value, this.#length);
+    this.#bytes[this.#length++] = value;
+    this.#bytes[this.#length++] = value >>> 8;
   }
 
   u32(value: number): void {
     this.#reserve(4);
-    this.#length = this.#bytes.writeUInt32LE(value, this.#length);
-  }
-
-  i32(value: number): void {
-    this.#reserve(4);
-    this.#length = this.#bytes.writeInt32LE(value, this.#length);
+    this.#bytes[this.#length++] = value;
+    this.#bytes[this.#length++] = value >>> 8;
+    this.#bytes[this.#length++] = value >>> 16;
+    this.#bytes[this.#length++] = value >>> 24;
   }
 
   /** A non-negative safe integer as 64 bits. */
   u64(value: number): void {
-    this.#reserve(8);
-    this.#bytes.writeUInt32LE(value % 0x1_0000_0000, this.#length);
-    this.#length = this.#bytes.writeUInt32LE(Math.floor(value / 0x1_0000_0000), this.#length + 4);
+    this.u32(value % 0x1_0000_0000);
+    this.u32(Math.floor(value / 0x1_0000_0000));
   }
 
   bigU64(value: bigint): void {
@@ -62,6 +68,12 @@ export class ByteBuffer {
     this.#length = this.#bytes.writeDoubleLE(value, this.#length);
   }
 
+  zeros(count: number): void {
+    this.#reserve(count);
+    this.#bytes.fill(0, this.#length, this.#length + count);
+    this.#length += count;
+  }
+
   /** LEB128, as ClickHouse's VarUInt. */
   varUint(value: number): void {
     let rest = value;
@@ -74,9 +86,9 @@ export class ByteBuffer {
 
   /** Length and UTF-8 bytes. Lone surrogates become U+FFFD, so that the result is valid UTF-8. */
   text(value: string): void {
-    const worstCase = value.length * 3;
-    this.#reserve(worstCase + 5);
-    if (value.length < 43) {
+    this.#reserve(value.length * 3 + 5);
+    if (value.length <= BY_HAND_LENGTH_MAX) {
+      if (this.#ascii(value)) return;
       // At most 127 bytes: the length takes one byte and can be filled in afterwards.
       const written = this.#bytes.write(value, this.#length + 1);
       this.#bytes[this.#length] = written;
@@ -93,6 +105,35 @@ export class ByteBuffer {
     this.#length += value.length;
   }
 
+  /** The 16 bytes that ClickHouse keeps for UUID text: two halves, each little-endian. */
+  uuid(text: string): void {
+    this.#reserve(16);
+    const bytes = this.#bytes;
+    let at = this.#length;
+    for (let i = 0; i < 16; i += 1) {
+      const digit = UUID_TEXT_POSITIONS[i] ?? 0;
+      bytes[at] =
+        ((HEX_VALUE[text.charCodeAt(digit) & 0x7f] ?? 0) << 4) |
+        (HEX_VALUE[text.charCodeAt(digit + 1) & 0x7f] ?? 0);
+      at += 1;
+    }
+    this.#length = at;
+  }
+
+  /** Writes a short text if it is ASCII; room is reserved. */
+  #ascii(value: string): boolean {
+    const bytes = this.#bytes;
+    const start = this.#length + 1;
+    for (let i = 0; i < value.length; i += 1) {
+      const c = value.charCodeAt(i);
+      if (c > 0x7f) return false;
+      bytes[start + i] = c;
+    }
+    bytes[start - 1] = value.length;
+    this.#length = start + value.length;
+    return true;
+  }
+
   #reserve(extra: number): void {
     const needed = this.#length + extra;
     if (needed <= this.#bytes.length) return;
@@ -100,4 +141,14 @@ export class ByteBuffer {
     this.#bytes.copy(grown, 0, 0, this.#length);
     this.#bytes = grown;
   }
+}
+
+/** Where in UUID text each stored byte's two digits begin: bytes 7..0, then 15..8. */
+const UUID_TEXT_POSITIONS = new Uint8Array([
+  16, 14, 11, 9, 6, 4, 2, 0, 34, 32, 30, 28, 26, 24, 21, 19,
+]);
+const HEX_VALUE = new Uint8Array(128);
+for (let digit = 0; digit < 16; digit += 1) {
+  HEX_VALUE[digit.toString(16).charCodeAt(0)] = digit;
+  HEX_VALUE[digit.toString(16).toUpperCase().charCodeAt(0)] = digit;
 }

@@ -1,4 +1,4 @@
-import type { ColumnType, ScalarType, TableSpec } from '../../model/table_spec.ts';
+import type { ColumnSpec, ColumnType, ScalarType, TableSpec } from '../../model/table_spec.ts';
 import { ByteBuffer } from './byte_buffer.ts';
 
 /**
@@ -12,11 +12,15 @@ interface ColumnEncoder {
   writePrefix(out: ByteBuffer): void;
   writeValues(out: ByteBuffer): void;
   reset(): void;
+  /** Remembers where the column stands; `rollback` returns there. */
+  mark(): void;
+  rollback(): void;
 }
 
 /** Types whose values stand side by side without state. */
 abstract class PlainEncoder implements ColumnEncoder {
   protected readonly data = new ByteBuffer();
+  #marked = 0;
 
   abstract append(value: unknown): void;
 
@@ -31,11 +35,20 @@ abstract class PlainEncoder implements ColumnEncoder {
   reset(): void {
     this.data.reset();
   }
+
+  mark(): void {
+    this.#marked = this.data.length;
+  }
+
+  rollback(): void {
+    this.data.truncate(this.#marked);
+  }
 }
 
 class StringEncoder extends PlainEncoder {
   append(value: unknown): void {
-    this.data.text(asText(value));
+    if (typeof value !== 'string' || value === '') this.data.u8(0);
+    else this.data.text(value);
   }
 }
 
@@ -43,19 +56,21 @@ class StringEncoder extends PlainEncoder {
 class IntegerEncoder extends PlainEncoder {
   readonly #min: number;
   readonly #max: number;
-  readonly #write: (out: ByteBuffer, value: number) => void;
+  readonly #bytes: 1 | 2 | 4;
 
-  constructor(min: number, max: number, write: (out: ByteBuffer, value: number) => void) {
+  constructor(bytes: 1 | 2 | 4, min: number, max: number) {
     super();
+    this.#bytes = bytes;
     this.#min = min;
     this.#max = max;
-    this.#write = write;
   }
 
   append(value: unknown): void {
     const number = Math.trunc(Number(value));
-    const known = Number.isNaN(number) ? 0 : number;
-    this.#write(this.data, Math.min(this.#max, Math.max(this.#min, known)));
+    const known = Number.isNaN(number) ? 0 : Math.min(this.#max, Math.max(this.#min, number));
+    if (this.#bytes === 1) this.data.u8(known);
+    else if (this.#bytes === 2) this.data.u16(known);
+    else this.data.u32(known);
   }
 }
 
@@ -63,6 +78,8 @@ class IntegerEncoder extends PlainEncoder {
 class Integer64Encoder extends PlainEncoder {
   append(value: unknown): void {
     if (typeof value === 'bigint') this.data.bigU64(value);
+    else if (typeof value === 'number' && value >= 0 && Number.isSafeInteger(value))
+      this.data.u64(value);
     else this.data.bigU64(Number.isFinite(value) ? BigInt(Math.trunc(Number(value))) : 0n);
   }
 }
@@ -73,8 +90,15 @@ class Float64Encoder extends PlainEncoder {
   }
 }
 
+class BooleanEncoder extends PlainEncoder {
+  append(value: unknown): void {
+    this.data.u8(value === true ? 1 : 0);
+  }
+}
+
 class NullableFloat32Encoder extends PlainEncoder {
   readonly #nulls = new ByteBuffer();
+  #markedNulls = 0;
 
   append(value: unknown): void {
     const known = typeof value === 'number' && Number.isFinite(value);
@@ -91,31 +115,26 @@ class NullableFloat32Encoder extends PlainEncoder {
     super.reset();
     this.#nulls.reset();
   }
-}
 
-/** A UUID is two 64-bit halves, each little-endian: bytes 7..0, then 15..8 of the text. */
-class UuidEncoder extends PlainEncoder {
-  append(value: unknown): void {
-    const uuid = asText(value);
-    if (uuid.length !== 36) {
-      this.data.u64(0);
-      this.data.u64(0);
-      return;
-    }
-    for (const at of UUID_TEXT_POSITIONS) {
-      this.data.u8(
-        (HEX_VALUE[uuid.charCodeAt(at)] ?? 0) * 16 + (HEX_VALUE[uuid.charCodeAt(at + 1)] ?? 0),
-      );
-    }
+  override mark(): void {
+    super.mark();
+    this.#markedNulls = this.#nulls.length;
+  }
+
+  override rollback(): void {
+    super.rollback();
+    this.#nulls.truncate(this.#markedNulls);
   }
 }
 
-/** Where in the text each stored byte's two digits begin. */
-const UUID_TEXT_POSITIONS = [16, 14, 11, 9, 6, 4, 2, 0, 34, 32, 30, 28, 26, 24, 21, 19] as const;
-const HEX_VALUE = new Uint8Array(128);
-for (let digit = 0; digit < 16; digit += 1) {
-  HEX_VALUE[digit.toString(16).charCodeAt(0)] = digit;
-  HEX_VALUE[digit.toString(16).toUpperCase().charCodeAt(0)] = digit;
+const UUID_BYTES = 16;
+const UUID_TEXT_LENGTH = 36;
+
+class UuidEncoder extends PlainEncoder {
+  append(value: unknown): void {
+    if (typeof value === 'string' && value.length === UUID_TEXT_LENGTH) this.data.uuid(value);
+    else this.data.zeros(UUID_BYTES);
+  }
 }
 
 /** SharedDictionariesWithAdditionalKeys, the only version there is. */
@@ -128,25 +147,37 @@ class LowCardinalityEncoder implements ColumnEncoder {
   readonly #positions = new Map<string, number>();
   #indexes = new Uint32Array(64);
   #count = 0;
+  #marked = 0;
+  /** Neighbours are often alike. */
+  #last = '';
+  #lastPosition = 0;
 
   constructor() {
     this.reset();
   }
 
   append(value: unknown): void {
-    const key = asText(value);
-    let position = this.#positions.get(key);
-    if (position === undefined) {
-      position = this.#positions.size;
-      this.#positions.set(key, position);
-      this.#keys.text(key);
-    }
     if (this.#count === this.#indexes.length) {
       const grown = new Uint32Array(this.#count * 2);
       grown.set(this.#indexes);
       this.#indexes = grown;
     }
-    this.#indexes[this.#count++] = position;
+    this.#indexes[this.#count++] = this.#positionOf(value);
+  }
+
+  #positionOf(value: unknown): number {
+    if (typeof value !== 'string' || value === '') return 0;
+    if (value === this.#last) return this.#lastPosition;
+    let position = this.#positions.get(value);
+    if (position === undefined) {
+      // The default value comes first, as the engine itself writes it.
+      position = this.#positions.size + 1;
+      this.#positions.set(value, position);
+      this.#keys.text(value);
+    }
+    this.#last = value;
+    this.#lastPosition = position;
+    return position;
   }
 
   writePrefix(out: ByteBuffer): void {
@@ -156,27 +187,34 @@ class LowCardinalityEncoder implements ColumnEncoder {
   writeValues(out: ByteBuffer): void {
     // Without values (a column of empty arrays) the engine writes and reads nothing.
     if (this.#count === 0) return;
-    const size = this.#positions.size;
+    const size = this.#positions.size + 1;
     const width = size <= 0x100 ? 0 : size <= 0x1_0000 ? 1 : 2;
     out.u64(LOW_CARDINALITY_FLAGS | width);
     out.u64(size);
     out.bytes(this.#keys.view());
     out.u64(this.#count);
-    for (let i = 0; i < this.#count; i += 1) {
-      const index = this.#indexes[i] ?? 0;
-      if (width === 0) out.u8(index);
-      else if (width === 1) out.u16(index);
-      else out.u32(index);
-    }
+    const indexes = this.#indexes.subarray(0, this.#count);
+    if (width === 0) out.bytes(Uint8Array.from(indexes));
+    else if (width === 1) for (const index of indexes) out.u16(index);
+    else for (const index of indexes) out.u32(index);
   }
 
   reset(): void {
     this.#keys.reset();
     this.#positions.clear();
     this.#count = 0;
-    // The default value comes first, as the engine itself writes it.
-    this.#positions.set('', 0);
+    this.#last = '';
+    this.#lastPosition = 0;
     this.#keys.text('');
+  }
+
+  mark(): void {
+    this.#marked = this.#count;
+  }
+
+  /** Keys stay in the dictionary: unused ones do no harm. */
+  rollback(): void {
+    this.#count = this.#marked;
   }
 }
 
@@ -184,15 +222,23 @@ class ArrayEncoder implements ColumnEncoder {
   readonly #inner: ColumnEncoder;
   readonly #offsets = new ByteBuffer();
   #end = 0;
+  #markedEnd = 0;
+  #markedOffsets = 0;
 
   constructor(inner: ColumnEncoder) {
     this.#inner = inner;
   }
 
   append(value: unknown): void {
-    const items: readonly unknown[] = Array.isArray(value) ? value : [];
-    for (const item of items) this.#inner.append(item);
-    this.#end += items.length;
+    this.appendEach(value, undefined);
+  }
+
+  appendEach(value: unknown, each: ((item: unknown) => unknown) | undefined): void {
+    if (Array.isArray(value)) {
+      const items = value as readonly unknown[];
+      for (const item of items) this.#inner.append(each === undefined ? item : each(item));
+      this.#end += items.length;
+    }
     this.#offsets.u64(this.#end);
   }
 
@@ -210,6 +256,18 @@ class ArrayEncoder implements ColumnEncoder {
     this.#offsets.reset();
     this.#end = 0;
   }
+
+  mark(): void {
+    this.#inner.mark();
+    this.#markedEnd = this.#end;
+    this.#markedOffsets = this.#offsets.length;
+  }
+
+  rollback(): void {
+    this.#inner.rollback();
+    this.#end = this.#markedEnd;
+    this.#offsets.truncate(this.#markedOffsets);
+  }
 }
 
 /** A map is an array of (key, value) pairs, keys and values apart. */
@@ -218,14 +276,17 @@ class MapEncoder implements ColumnEncoder {
   readonly #values = new StringEncoder();
   readonly #offsets = new ByteBuffer();
   #end = 0;
+  #markedEnd = 0;
+  #markedOffsets = 0;
 
   append(value: unknown): void {
-    const entries = typeof value === 'object' && value !== null ? Object.entries(value) : [];
-    for (const [key, text] of entries) {
-      this.#keys.append(key);
-      this.#values.append(text);
+    if (typeof value === 'object' && value !== null) {
+      for (const key of Object.keys(value)) {
+        this.#keys.append(key);
+        this.#values.append((value as Readonly<Record<string, unknown>>)[key]);
+        this.#end += 1;
+      }
     }
-    this.#end += entries.length;
     this.#offsets.u64(this.#end);
   }
 
@@ -245,10 +306,20 @@ class MapEncoder implements ColumnEncoder {
     this.#offsets.reset();
     this.#end = 0;
   }
-}
 
-function asText(value: unknown): string {
-  return typeof value === 'string' ? value : '';
+  mark(): void {
+    this.#keys.mark();
+    this.#values.mark();
+    this.#markedEnd = this.#end;
+    this.#markedOffsets = this.#offsets.length;
+  }
+
+  rollback(): void {
+    this.#keys.rollback();
+    this.#values.rollback();
+    this.#end = this.#markedEnd;
+    this.#offsets.truncate(this.#markedOffsets);
+  }
 }
 
 const SCALAR_ENCODERS: Readonly<Record<ScalarType, () => ColumnEncoder>> = {
@@ -256,23 +327,17 @@ const SCALAR_ENCODERS: Readonly<Record<ScalarType, () => ColumnEncoder>> = {
   'LowCardinality(String)': () => new LowCardinalityEncoder(),
   UUID: () => new UuidEncoder(),
   "DateTime64(9, 'UTC')": () => new Integer64Encoder(),
-  "DateTime('UTC')": () => new IntegerEncoder(0, 0xffff_ffff, (out, v) => out.u32(v)),
+  "DateTime('UTC')": () => new IntegerEncoder(4, 0, 0xffff_ffff),
   Bool: () => new BooleanEncoder(),
-  UInt8: () => new IntegerEncoder(0, 0xff, (out, v) => out.u8(v)),
-  UInt16: () => new IntegerEncoder(0, 0xffff, (out, v) => out.u16(v)),
-  UInt32: () => new IntegerEncoder(0, 0xffff_ffff, (out, v) => out.u32(v)),
+  UInt8: () => new IntegerEncoder(1, 0, 0xff),
+  UInt16: () => new IntegerEncoder(2, 0, 0xffff),
+  UInt32: () => new IntegerEncoder(4, 0, 0xffff_ffff),
   UInt64: () => new Integer64Encoder(),
-  Int32: () => new IntegerEncoder(-0x8000_0000, 0x7fff_ffff, (out, v) => out.i32(v)),
+  Int32: () => new IntegerEncoder(4, -0x8000_0000, 0x7fff_ffff),
   Int64: () => new Integer64Encoder(),
   Float64: () => new Float64Encoder(),
   'Nullable(Float32)': () => new NullableFloat32Encoder(),
 };
-
-class BooleanEncoder extends PlainEncoder {
-  append(value: unknown): void {
-    this.data.u8(value === true ? 1 : 0);
-  }
-}
 
 function encoderOf(type: ColumnType): ColumnEncoder {
   if (type.startsWith('Array('))
@@ -281,44 +346,78 @@ function encoderOf(type: ColumnType): ColumnEncoder {
   return SCALAR_ENCODERS[type as ScalarType]();
 }
 
+/**
+ * Rows are written column by column, so that each loop runs over values of one type, and this many at once: then they
+ * are garbage before the collector has to copy them.
+ */
+const ROWS_AT_ONCE = 64;
+
 /** Collects rows of one table and writes them as one block. */
 export class BlockBuilder<Row> {
-  readonly #spec: TableSpec<Row>;
-  readonly #encoders: readonly ColumnEncoder[];
+  readonly #columns: readonly { readonly spec: ColumnSpec<Row>; readonly encoder: ColumnEncoder }[];
   readonly #out = new ByteBuffer(64 * 1_024);
   #rows = 0;
 
   constructor(spec: TableSpec<Row>) {
-    this.#spec = spec;
-    this.#encoders = spec.columns.map((c) => encoderOf(c.type));
+    this.#columns = spec.columns.map((c) => ({ spec: c, encoder: encoderOf(c.type) }));
   }
 
   get rows(): number {
     return this.#rows;
   }
 
-  append(row: Row): void {
-    // All values first: a getter that throws must not leave columns of different lengths.
-    const values = this.#spec.columns.map((c) => c.get(row));
-    this.#encoders.forEach((encoder, i) => encoder.append(values[i]));
-    this.#rows += 1;
+  /**
+   * Adds rows, all or none: one that cannot be made or read leaves the block as it was. Returns their number.
+   * Rows are taken from the iterable a few at a time, so that a request's events need not all be in memory.
+   */
+  append(rows: Iterable<Row>): number {
+    for (const { encoder } of this.#columns) encoder.mark();
+    let added = 0;
+    try {
+      const some: Row[] = [];
+      for (const row of rows) {
+        if (some.push(row) < ROWS_AT_ONCE) continue;
+        added += this.#appendSome(some);
+        some.length = 0;
+      }
+      added += this.#appendSome(some);
+    } catch (error) {
+      for (const { encoder } of this.#columns) encoder.rollback();
+      throw error;
+    }
+    this.#rows += added;
+    return added;
+  }
+
+  #appendSome(rows: readonly Row[]): number {
+    for (const { spec, encoder } of this.#columns) appendColumn(spec, encoder, rows);
+    return rows.length;
   }
 
   /** The block's bytes, valid until the next call; empties the builder. */
   take(): Buffer {
     const out = this.#out;
     out.reset();
-    out.varUint(this.#spec.columns.length);
+    out.varUint(this.#columns.length);
     out.varUint(this.#rows);
-    this.#spec.columns.forEach((column, i) => {
-      out.text(column.name);
-      out.text(column.type);
-      const encoder = this.#encoders[i];
-      encoder?.writePrefix(out);
-      encoder?.writeValues(out);
-      encoder?.reset();
-    });
+    for (const { spec, encoder } of this.#columns) {
+      out.text(spec.name);
+      out.text(spec.type);
+      encoder.writePrefix(out);
+      encoder.writeValues(out);
+      encoder.reset();
+    }
     this.#rows = 0;
     return out.view();
   }
+}
+
+function appendColumn<Row>(
+  { get, each }: ColumnSpec<Row>,
+  encoder: ColumnEncoder,
+  rows: readonly Row[],
+): void {
+  if (each !== undefined && encoder instanceof ArrayEncoder) {
+    for (const row of rows) encoder.appendEach(get(row), each);
+  } else for (const row of rows) encoder.append(get(row));
 }

@@ -91,7 +91,8 @@ export class Spool {
 
   /**
    * Takes rows; resolves when they are durable: `repeated` where a request of equal content was durable before
-   * or became so meanwhile, and nothing was taken. Throws `spool_full` before taking any when the byte limit
+   * or became so meanwhile, and no row was taken or made. A request without rows is `stored` at once, and not
+   * remembered. Only the rows of the first table may throw while they are made: then nothing is taken. Throws `spool_full` before taking any when the byte limit
    * is reached, `spool_write_failed` (retriable) when the disk refused, `shutting_down` after `close`.
    */
   async append(tables: readonly TableRows[], contentHash: string): Promise<'stored' | 'repeated'> {
@@ -101,10 +102,9 @@ export class Spool {
       if (await settled(twin)) return 'repeated';
     }
     this.#refuseWhenFull();
-    for (const { spec, rows } of tables) {
-      const builder = this.#builder(spec.table, spec);
-      for (const row of rows) builder.append(row);
-    }
+    let added = 0;
+    for (const { spec, rows } of tables) added += this.#builder(spec.table, spec).append(rows);
+    if (added === 0) return 'stored';
     const durable = new Promise<void>((resolve, reject) =>
       this.#waiting.push({ hash, resolve, reject }),
     );

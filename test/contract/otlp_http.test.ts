@@ -351,8 +351,8 @@ describe('partial success', () => {
     const bad = span({ attributes: { 'oauth.event.kind': 'nonsense' }, events: [event] });
     server.ingest.outcomes.push((batch) => ({
       accepted: 0,
-      rejected: batch.records.length,
-      errors: batch.records.map((_r, index) => ({
+      rejected: [...batch.records].length,
+      errors: [...batch.records].map((_r, index) => ({
         index,
         code: 'invalid_field' as const,
         message: 'oauth.event.kind: unknown',

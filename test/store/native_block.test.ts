@@ -133,7 +133,7 @@ describe('BlockBuilder', () => {
           const builder = new BlockBuilder(spec);
           writeFileSync(file, '');
           for (const rows of blocks) {
-            for (const r of rows) builder.append(r);
+            builder.append(rows);
             appendFileSync(file, builder.take());
           }
           const expected = blocks
@@ -155,7 +155,7 @@ describe('BlockBuilder', () => {
     };
     for (const count of [300, 70_000]) {
       const builder = new BlockBuilder(wide);
-      for (let i = 0; i < count; i += 1) builder.append(`value-${i}`);
+      for (let i = 0; i < count; i += 1) builder.append([`value-${i}`]);
       const file = join(opened.dataDir, `wide-${count}.native`);
       writeFileSync(file, builder.take());
       const [found] = await opened.store.query<{ n: number; last: string }>(
@@ -167,21 +167,23 @@ describe('BlockBuilder', () => {
 
   it('clamps numbers beyond their type and reads wrong kinds as the default, so that no row fails a batch', async () => {
     const builder = new BlockBuilder(spec);
-    builder.append({
-      u8: 300,
-      u16: -5,
-      u32: 2 ** 40,
-      i32: -(2 ** 40),
-      u64: Number.NaN,
-      f64: 1.5,
-      nf: Number.NaN,
-      u: 'x',
-      s: 7,
-      as: 'no array',
-      m: null,
-      t: 0n,
-      dt: 1e18,
-    });
+    builder.append([
+      {
+        u8: 300,
+        u16: -5,
+        u32: 2 ** 40,
+        i32: -(2 ** 40),
+        u64: Number.NaN,
+        f64: 1.5,
+        nf: Number.NaN,
+        u: 'x',
+        s: 7,
+        as: 'no array',
+        m: null,
+        t: 0n,
+        dt: 1e18,
+      },
+    ]);
     const file = join(opened.dataDir, 'clamped.native');
     writeFileSync(file, builder.take());
     const [found] = await opened.store.query<Record<string, unknown>>(
@@ -217,8 +219,8 @@ describe('BlockBuilder', () => {
       ],
     };
     const builder = new BlockBuilder(throwing);
-    builder.append({ ok: true });
-    expect(() => builder.append({ ok: false })).toThrow('unreadable');
+    builder.append([{ ok: true }]);
+    expect(() => builder.append([{ ok: true }, { ok: false }])).toThrow('unreadable');
     const file = join(opened.dataDir, 'throwing.native');
     writeFileSync(file, builder.take());
     expect(
@@ -256,10 +258,12 @@ describe('insertNative', () => {
       for (let block = 0; block < 40; block += 1) {
         // 150 days: more partitions than one insert may touch by default.
         for (let i = 0; i < 50; i += 1)
-          builder.append({
-            id: BigInt(block * 50 + i),
-            day: BigInt(20_000 + ((block * 50 + i) % 150)),
-          });
+          builder.append([
+            {
+              id: BigInt(block * 50 + i),
+              day: BigInt(20_000 + ((block * 50 + i) % 150)),
+            },
+          ]);
         appendFileSync(file, builder.take());
       }
       const insert = {

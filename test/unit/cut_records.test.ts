@@ -23,7 +23,7 @@ const source = (...forms: ('json' | 'text')[]) =>
     parse: () => ({ ok: true, events: [] }),
   });
 const cut = (text: string | Buffer, ...forms: ('json' | 'text')[]) =>
-  cutRecords(Buffer.from(text), source(...forms));
+  [...cutRecords(Buffer.from(text), source(...forms))];
 const json = (value: unknown) => ({ ok: true, record: { form: 'json', value } });
 const line = (text: string) => ({ ok: true, record: { form: 'text', line: text } });
 
