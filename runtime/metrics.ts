@@ -19,6 +19,18 @@ export class Metrics {
     return new Gauge({ name, help, labelNames: [...labelNames], registers: [this.registry] });
   }
 
+  /** A gauge whose value is read when the metrics are: for what changes by itself, such as an age. */
+  readGauge(name: string, help: string, read: () => number): void {
+    new Gauge({
+      name,
+      help,
+      registers: [this.registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+
   /** Buckets in seconds by default. */
   histogram<L extends string>(
     name: string,

@@ -85,6 +85,13 @@ export class Spool {
     return this.#sealedBytes + (this.#open?.bytes ?? 0);
   }
 
+  /** When the oldest segment that is not stored was opened, ms since the epoch; undefined where all is stored. */
+  get oldestOpenedAtMs(): number | undefined {
+    const [oldest] = this.#sealed;
+    if (oldest !== undefined) return Number(oldest.id.slice(0, oldest.id.indexOf('-')));
+    return this.#open === undefined ? undefined : this.#openedAtMs;
+  }
+
   get sealedSegments(): number {
     return this.#sealed.length;
   }
@@ -220,6 +227,7 @@ export class Spool {
         parts,
         waiters.map((w) => w.hash),
       );
+      for (const { table, rows } of parts) this.#metrics.durableRows.inc({ table }, rows);
       for (const waiter of waiters) waiter.resolve();
     } catch (error) {
       this.#metrics.commitFailures.inc();
@@ -309,7 +317,11 @@ export class Spool {
       }
       for (const hash of segment.requests) this.#window.add(hash, Promise.resolve());
       if (segment.tables.length === 0) await rm(journalFile(folder, id), { force: true });
-      else this.#enqueue(segment);
+      else {
+        for (const { table, rows } of segment.tables)
+          this.#metrics.recoveredRows.inc({ table }, rows);
+        this.#enqueue(segment);
+      }
     }
     if (this.#sealed.length > 0)
       log.info(
@@ -361,6 +373,16 @@ function spoolMetrics(metrics: Metrics) {
     segments: metrics.gauge(
       'grantscope_spool_sealed_segments',
       'Sealed segments that wait for the store.',
+    ),
+    durableRows: metrics.counter(
+      'grantscope_spool_rows_durable_total',
+      'Rows made durable in the buffer (before they are acknowledged).',
+      ['table'],
+    ),
+    recoveredRows: metrics.counter(
+      'grantscope_spool_rows_recovered_total',
+      'Rows of an earlier run that were found in the buffer at start.',
+      ['table'],
     ),
     commitSeconds: metrics.histogram(
       'grantscope_spool_commit_seconds',
