@@ -1,127 +1,28 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import { defineSource, type ParseResult, type SourceRecord } from '../../model/define_source.ts';
-import type { AuthEventDraft, TokenDraft, TokenIdentity } from '../../model/draft.ts';
-import {
-  BINDINGS,
-  EVENT_KINDS,
-  IP_ROLES,
-  OUTCOMES,
-  PHASES,
-  PKCE_METHODS,
-  REF_KINDS,
-  SUBJECT_TYPES,
-  TOKEN_ROLES,
-  TOKEN_TYPES,
-} from '../../model/kinds.ts';
+import type {
+  AuthEventDraft,
+  PrincipalDraft,
+  TokenDraft,
+  TokenIdentity,
+} from '../../model/draft.ts';
 import { Secret } from '../../model/secret.ts';
 import { REQUEST_FIELDS, GRANT_FIELDS, TOKEN_FIELDS } from './_field_groups.ts';
-import { given, isJson, refuse, timeNs, TIME_ALLOWED, textList } from './_reading.ts';
+import { isJson, refuse, textList, timeNs } from './_reading.ts';
+import {
+  type Identity,
+  isPlainWireEvent,
+  type Named,
+  type Token,
+  WireEvent,
+} from './_wire_event.ts';
 
-const text = z.string().nullish();
-const texts = z.union([z.string(), z.array(z.string())]).nullish();
-const number = z.number().nullish();
-const time = z
-  .union([z.string(), z.number(), z.bigint()])
-  .refine((t) => timeNs(t) !== undefined, `not a time; ${TIME_ALLOWED}`)
-  .transform((t) => timeNs(t) ?? 0n);
-
-const identity = {
-  /** The raw token. It becomes a reference before anything is stored. */
-  value: text,
-  jti: text,
-  vendor_id: text,
-  vendor_hash: text,
-  ref: text,
-  ref_kind: z.enum(REF_KINDS).nullish(),
-};
-const Identity = z.object(identity);
-const Token = z.object({
-  ...identity,
-  role: z.enum(TOKEN_ROLES),
-  type: z.enum(TOKEN_TYPES),
-  family: Identity.nullish(),
-  parent: Identity.nullish(),
-  family_ref: text,
-  parent_ref: text,
-  counter: number,
-  issued_at: time.nullish(),
-  expires_at: time.nullish(),
-  kid: text,
-  alg: text,
-});
-const Principal = z
-  .object({ id: text, ref: text, type: z.enum(SUBJECT_TYPES).nullish() })
-  .nullish();
-const Named = z.object({ id: text, ref: text }).nullish();
-
-/** The wire form: an AuthEvent in which all but `kind` and `time` may be left out; unknown keys are ignored. */
-const WireEvent = z.object({
-  kind: z.enum(EVENT_KINDS),
-  time,
-  event_id: text,
-  observed_time: time.nullish(),
-  source: z.object({ instance: text, tenant: text, raw_type: text }).nullish(),
-  phase: z.enum(PHASES).nullish(),
-  outcome: z.enum(OUTCOMES).nullish(),
-  error: z.object({ code: text, oauth_error: text, detail: text }).nullish(),
-  grant_type: text,
-  response_type: text,
-  endpoint: text,
-  client: z.object({ id: text, name: text, auth_method: text }).nullish(),
-  requested_client_id: text,
-  subject: Principal,
-  actor: Principal,
-  issuer: text,
-  audience: texts,
-  resource: texts,
-  scopes_requested: texts,
-  scopes_granted: texts,
-  redirect_uri: text,
-  pkce: z.enum(PKCE_METHODS).nullish(),
-  binding: z.enum(BINDINGS).nullish(),
-  binding_thumbprint: text,
-  tokens: z.array(Token).nullish(),
-  session: Named,
-  session_ref: text,
-  grant: Named,
-  grant_ref: text,
-  net: z
-    .object({
-      client_ip: text,
-      ip_role: z.enum(IP_ROLES).nullish(),
-      country: text,
-      user_agent: text,
-      ja4: text,
-    })
-    .nullish(),
-  http: z.object({ method: text, route: text, status: number, duration_ms: number }).nullish(),
-  policy: z
-    .object({ decision_id: text, path: text, decision: text, bundle_revision: text })
-    .nullish(),
-  key: z.object({ kid: text, operation: text, store: text }).nullish(),
-  risk: text,
-  acr: text,
-  amr: texts,
-  corr: z
-    .object({ trace_id: text, span_id: text, request_id: text, transaction_id: text })
-    .nullish(),
-  redaction: z.object({ upstream: z.boolean().nullish(), key_id: text }).nullish(),
-  ext: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).nullish(),
-});
-type WireEvent = z.infer<typeof WireEvent>;
-
-type Present<V> = { [K in keyof V]?: Exclude<V[K], null | undefined> };
-
-/** Drops null and '' as well as undefined: the wire form writes "absent" in three ways. */
-function present<V extends object>(members: V | null | undefined): Present<V> {
-  const all: [string, unknown][] = Object.entries(members ?? {});
-  const kept = all.filter(([, v]) => v !== undefined && v !== null && v !== '');
-  return Object.fromEntries(kept) as Present<V>;
+/** The first members that are text and not empty; '' and null are ways to leave a member out. */
+function some(value: string | null | undefined): value is string {
+  return typeof value === 'string' && value !== '';
 }
 
 function identityOf(raw: z.infer<typeof Identity>): TokenIdentity {
-  const some = (value: string | null | undefined): value is string =>
-    typeof value === 'string' && value !== '';
   if (some(raw.value)) return { secret: new Secret(raw.value) };
   if (some(raw.jti)) return { jti: raw.jti };
   // A UUID jti is its own reference, so its kind need not be lost.
@@ -131,65 +32,126 @@ function identityOf(raw: z.infer<typeof Identity>): TokenIdentity {
   return {};
 }
 
+function relatedOf(
+  named: z.infer<typeof Identity> | null | undefined,
+  ref: string | null | undefined,
+): TokenIdentity | undefined {
+  if (some(ref)) return { ref };
+  return named === null || named === undefined ? undefined : identityOf(named);
+}
+
 function tokenOf(raw: z.infer<typeof Token>): TokenDraft {
-  const related = (
-    named: z.infer<typeof Identity> | null | undefined,
-    ref: string | null | undefined,
-  ): TokenIdentity | undefined => {
-    if (typeof ref === 'string' && ref !== '') return { ref };
-    return named === null || named === undefined ? undefined : identityOf(named);
-  };
-  return given({
+  const { secret, jti, ref, vendor_id, vendor_hash } = identityOf(raw);
+  return {
     role: raw.role,
     type: raw.type,
-    ...identityOf(raw),
-    family: related(raw.family, raw.family_ref),
-    parent: related(raw.parent, raw.parent_ref),
+    secret,
+    jti,
+    ref,
+    vendor_id,
+    vendor_hash,
+    family: relatedOf(raw.family, raw.family_ref),
+    parent: relatedOf(raw.parent, raw.parent_ref),
     counter: raw.counter ?? undefined,
-    issued_at: raw.issued_at ?? undefined,
-    expires_at: raw.expires_at ?? undefined,
+    issued_at: timeNs(raw.issued_at),
+    expires_at: timeNs(raw.expires_at),
     kid: raw.kid ?? undefined,
     alg: raw.alg ?? undefined,
-  });
+  } as TokenDraft;
 }
 
 /** `session_ref` of a stored event, or `session: {id}` of one in the making. */
 function namedOf(
   named: z.infer<typeof Named>,
   ref: string | null | undefined,
-): { id?: string; ref?: string } {
-  return typeof ref === 'string' && ref !== '' ? { ref } : present(named);
+): { id?: string; ref?: string } | undefined {
+  if (some(ref)) return { ref };
+  if (named === null || named === undefined) return undefined;
+  return some(named.ref) ? { ref: named.ref } : { id: named.id ?? '' };
 }
 
-function draftOf(wire: WireEvent): AuthEventDraft {
-  const e = present(wire);
-  const source = present(wire.source);
-  const redaction = present(wire.redaction);
-  return given({
-    kind: wire.kind,
-    time: wire.time,
-    vendor_event_id: e.event_id,
-    observed_time: e.observed_time,
-    raw_type: source.raw_type,
-    instance: source.instance,
-    source_tenant: source.tenant,
-    phase: e.phase,
-    outcome: e.outcome,
-    grant_type: e.grant_type,
-    response_type: e.response_type,
-    endpoint: e.endpoint,
-    requested_client_id: e.requested_client_id,
-    issuer: e.issuer,
-    redirect_uri: e.redirect_uri,
-    pkce: e.pkce,
-    binding: e.binding,
-    binding_thumbprint: e.binding_thumbprint,
-    risk: e.risk,
-    acr: e.acr,
-    error: present(e.error),
-    client: present(e.client),
-    subject: present(e.subject),
-    actor: present(e.actor),
+function principalOf(raw: WireEvent['subject']): PrincipalDraft | undefined {
+  if (raw === null || raw === undefined) return undefined;
+  const type = raw.type ?? 'unknown';
+  return some(raw.ref) ? { ref: raw.ref, type } : { id: raw.id ?? '', type };
+}
+
+function netOf(raw: WireEvent['net']) {
+  if (raw === null || raw === undefined) return undefined;
+  return {
+    client_ip: raw.client_ip ?? undefined,
+    ip_role: raw.ip_role ?? undefined,
+    country: raw.country ?? undefined,
+    user_agent: raw.user_agent ?? undefined,
+    ja4: raw.ja4 ?? undefined,
+  };
+}
+
+function httpOf(raw: WireEvent['http']) {
+  if (raw === null || raw === undefined) return undefined;
+  return {
+    method: raw.method ?? undefined,
+    route: raw.route ?? undefined,
+    status: raw.status ?? undefined,
+    duration_ms: raw.duration_ms ?? undefined,
+  };
+}
+
+function corrOf(raw: WireEvent['corr']) {
+  if (raw === null || raw === undefined) return undefined;
+  return {
+    trace_id: raw.trace_id ?? undefined,
+    span_id: raw.span_id ?? undefined,
+    request_id: raw.request_id ?? undefined,
+    transaction_id: raw.transaction_id ?? undefined,
+  };
+}
+
+function policyOf(raw: WireEvent['policy']) {
+  if (raw === null || raw === undefined) return undefined;
+  return {
+    decision_id: raw.decision_id ?? undefined,
+    path: raw.path ?? undefined,
+    decision: raw.decision ?? undefined,
+    bundle_revision: raw.bundle_revision ?? undefined,
+  };
+}
+
+/** Absent members are written as undefined, so that all drafts have one shape: that keeps redaction fast. */
+function draftOf(e: WireEvent): AuthEventDraft {
+  return {
+    kind: e.kind,
+    time: timeNs(e.time) ?? 0n,
+    vendor_event_id: e.event_id ?? undefined,
+    observed_time: timeNs(e.observed_time),
+    raw_type: e.source?.raw_type ?? undefined,
+    instance: e.source?.instance ?? undefined,
+    source_tenant: e.source?.tenant ?? undefined,
+    phase: e.phase ?? undefined,
+    outcome: e.outcome ?? undefined,
+    grant_type: e.grant_type ?? undefined,
+    response_type: e.response_type ?? undefined,
+    endpoint: e.endpoint ?? undefined,
+    requested_client_id: e.requested_client_id ?? undefined,
+    issuer: e.issuer ?? undefined,
+    redirect_uri: e.redirect_uri ?? undefined,
+    pkce: e.pkce ?? undefined,
+    binding: e.binding ?? undefined,
+    binding_thumbprint: e.binding_thumbprint ?? undefined,
+    risk: e.risk ?? undefined,
+    acr: e.acr ?? undefined,
+    error: e.error && {
+      code: e.error.code ?? undefined,
+      oauth_error: e.error.oauth_error ?? undefined,
+      detail: e.error.detail ?? undefined,
+    },
+    client: e.client && {
+      id: e.client.id ?? undefined,
+      name: e.client.name ?? undefined,
+      auth_method: e.client.auth_method ?? undefined,
+    },
+    subject: principalOf(e.subject),
+    actor: principalOf(e.actor),
     audience: textList(e.audience),
     resource: textList(e.resource),
     scopes_requested: textList(e.scopes_requested),
@@ -198,15 +160,24 @@ function draftOf(wire: WireEvent): AuthEventDraft {
     tokens: e.tokens?.map(tokenOf),
     session: namedOf(e.session, e.session_ref),
     grant: namedOf(e.grant, e.grant_ref),
-    net: present(e.net),
-    http: present(e.http),
-    policy: present(e.policy),
-    key: present(e.key),
-    corr: present(e.corr),
-    upstream_redaction: redaction.upstream,
-    reference_key_id: redaction.key_id,
-    ext: Object.fromEntries(Object.entries(e.ext ?? {}).map(([k, v]) => [k, String(v)])),
-  });
+    net: netOf(e.net),
+    http: httpOf(e.http),
+    policy: policyOf(e.policy),
+    key: e.key && {
+      kid: e.key.kid ?? undefined,
+      operation: e.key.operation ?? undefined,
+      store: e.key.store ?? undefined,
+    },
+    corr: corrOf(e.corr),
+    upstream_redaction: e.redaction?.upstream ?? undefined,
+    reference_key_id: e.redaction?.key_id ?? undefined,
+    ext: extOf(e.ext),
+  } as AuthEventDraft;
+}
+
+function extOf(ext: WireEvent['ext']): AuthEventDraft['ext'] {
+  if (ext === null || ext === undefined) return undefined;
+  return Object.fromEntries(Object.entries(ext).map(([k, v]) => [k, String(v)]));
 }
 
 /** The member of the record that an issue is about; keys of `ext` are the sender's and are not repeated. */
@@ -227,6 +198,7 @@ function isMissing(value: unknown, path: readonly PropertyKey[]): boolean {
 function parse(record: SourceRecord): ParseResult {
   if (record.form === 'text') return refuse('unsupported_form', 'text: allowed is a JSON object');
   if (!isJson(record.value)) return refuse('not_an_object', 'event: must be a JSON object');
+  if (isPlainWireEvent(record.value)) return { ok: true, events: [draftOf(record.value)] };
   const parsed = WireEvent.safeParse(record.value);
   if (parsed.success) return { ok: true, events: [draftOf(parsed.data)] };
   const [issue] = parsed.error.issues;
