@@ -27,6 +27,8 @@ export interface TokenIdentity {
   vendor_id?: string;
   vendor_hash?: string;
   ref?: Ref;
+  /** With `ref`, during a rotation of keys: what the next key calls the token. */
+  next_ref?: Ref | undefined;
 }
 
 export interface TokenDraft extends TokenIdentity {
@@ -45,6 +47,7 @@ export interface TokenDraft extends TokenIdentity {
 export interface PrincipalDraft {
   id?: string;
   ref?: Ref;
+  next_ref?: Ref | undefined;
   type?: SubjectType;
 }
 
@@ -86,8 +89,8 @@ export interface AuthEventDraft {
   binding_thumbprint?: string;
   tokens?: readonly TokenDraft[];
   /** Raw session id or a reference made before. */
-  session?: { id?: string; ref?: Ref };
-  grant?: { id?: string; ref?: Ref };
+  session?: { id?: string; ref?: Ref; next_ref?: Ref | undefined };
+  grant?: { id?: string; ref?: Ref; next_ref?: Ref | undefined };
   net?: {
     client_ip?: string;
     ip_role?: IpRole;
@@ -104,6 +107,8 @@ export interface AuthEventDraft {
   corr?: { trace_id?: string; span_id?: string; request_id?: string; transaction_id?: string };
   /** Id of the key that made the references of this draft, where they were made before. */
   reference_key_id?: string;
+  /** Id of the key that made the `next_ref`s of this draft. */
+  next_reference_key_id?: string | undefined;
   /** True where the vendor had masked something in this record. */
   upstream_redaction?: boolean;
   /** Named extra fields; values are scrubbed. */

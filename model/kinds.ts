@@ -103,6 +103,9 @@ export const TOKEN_TYPES = [
 ] as const;
 export type TokenType = (typeof TOKEN_TYPES)[number];
 
-/** Where a token reference comes from: see `model/ids.ts`. */
-export const REF_KINDS = ['jti', 'vendor_id', 'vendor_hash', 'hmac'] as const;
+/**
+ * Where a token reference comes from: see `model/ids.ts`. `hmac_next` is a second mention of the token right
+ * before it, under the key that takes over next (`model/next_references.ts`).
+ */
+export const REF_KINDS = ['jti', 'vendor_id', 'vendor_hash', 'hmac', 'hmac_next'] as const;
 export type RefKind = (typeof REF_KINDS)[number];

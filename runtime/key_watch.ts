@@ -94,12 +94,19 @@ export function watchKeys(parts: {
     'Seconds until the next hash key takes over; absent while no rotation is in progress.',
     ['key_id'],
   );
+  const incomplete = metrics.counter(
+    'grantscope_hash_key_next_missing_total',
+    'Events of instrumented services that do not know the next hash key: until they do, their tokens are lost sight of when it takes over.',
+  );
+  let counted = 0;
   const failures = metrics.counter(
     'grantscope_hash_key_file_failures_total',
     'Changed key files that could not be taken; the keys stay as they were.',
   );
   const measure = (): void => {
     const nowMs = clock.nowMs();
+    incomplete.inc(keyRing.incomplete - counted);
+    counted = keyRing.incomplete;
     age.reset();
     takeover.reset();
     for (const key of keyRing.keys) {

@@ -52,6 +52,7 @@ export class KeyRing {
   #keys: readonly Key[];
   #current: Key;
   #next: KeyRing | undefined;
+  #incomplete = 0;
 
   constructor(keys: readonly HashKey[], nowMs = Date.now()) {
     const state = stateOf(keys, nowMs);
@@ -73,6 +74,15 @@ export class KeyRing {
   /** The key that waits for its time, as a ring of its own; undefined while no rotation is in progress. */
   get next(): KeyRing | undefined {
     return this.#next;
+  }
+
+  /** Events since the start whose references were made elsewhere, without their names under the next key. */
+  get incomplete(): number {
+    return this.#incomplete;
+  }
+
+  countIncomplete(): void {
+    this.#incomplete += 1;
   }
 
   /** The keys: the next one first, then the current one, then the others, latest first. */

@@ -4,6 +4,7 @@ import type { RejectCode } from '../../model/define_source.ts';
 import type { AuthEventDraft } from '../../model/draft.ts';
 import { isUuid, uuidFromHex } from '../../model/ids.ts';
 import { enrichEvent } from './enrich.ts';
+import { addNextReferences, needsNextReferences } from './next_references.ts';
 import { isPlausibleTime, normaliseEvent, normaliseText } from './normalise.ts';
 import { redact, type RedactContext } from './redact.ts';
 
@@ -40,6 +41,7 @@ export function processDraft(draft: AuthEventDraft, context: ProcessContext): Pr
     };
   }
   const { event, cut } = redact(draft, { ...context, eventId: eventIdOf(draft, context) });
+  if (needsNextReferences(draft, context.keyRing)) addNextReferences(event, draft, context);
   normaliseEvent(event);
   enrichEvent(event);
   return { ok: true, event, cut };

@@ -261,12 +261,16 @@ describe('watchKeys', () => {
     expect(await lines()).toEqual([
       `grantscope_hash_key_age_seconds{key_id="first"} ${4.5 * 86_400}`,
       `grantscope_hash_key_takeover_seconds{key_id="${nextId}"} 3600`,
+      'grantscope_hash_key_next_missing_total 0',
       'grantscope_hash_key_file_failures_total 0',
     ]);
+    keyRing.countIncomplete();
+    keyRing.countIncomplete();
     clock.advance(HOUR + 5_000);
     await expect.poll(() => keyRing.currentId, { timeout: 5 * KEY_POLL_MS }).toBe(nextId);
     expect(await lines()).toEqual([
       `grantscope_hash_key_age_seconds{key_id="${nextId}"} 5`,
+      'grantscope_hash_key_next_missing_total 2',
       'grantscope_hash_key_file_failures_total 0',
     ]);
     await watch.stop();
