@@ -74,9 +74,11 @@ export function createCliContext(environment: Environment): CliContext {
       return withStore(async (store, own) => {
         const { registerDetectorOperations } = await import('../detectors/main.ts');
         const { registerSloOperations } = await import('../alerts/main.ts');
+        const { registerCollectorOperations } = await import('../collector/main.ts');
         await registerDetectorOperations(own, store);
         const { registerKeyOperations } = await import('../store/key_facts.ts');
         registerSloOperations(own, store);
+        await registerCollectorOperations(own, store);
         registerKeyOperations(own.operations, store);
         const operation = own.operations.get(name);
         if (operation === undefined)

@@ -6,6 +6,8 @@ import type { Runtime } from '../runtime/context.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type { Component } from '../runtime/lifecycle.ts';
 import type { Store } from '../store/client.ts';
+import { DeadLetters } from './dead_letters/dead_letters.ts';
+import { replayOperation } from './dead_letters/replay.ts';
 import { Pipeline } from './pipeline.ts';
 import { createScrubber } from './processors/scrub.ts';
 import { createEventsRoute } from './receivers/events_http.ts';
@@ -27,12 +29,21 @@ export interface Collector extends Component {
   flush(): Promise<void>;
 }
 
+/** Registers `replay_dead_letters`, for a process that receives nothing itself too. */
+export async function registerCollectorOperations(runtime: Runtime, store: Store): Promise<void> {
+  const sources = await loadSources();
+  const scrubber = createScrubber({ extraKeys: runtime.config.redaction.extra_keys });
+  const operation = replayOperation({ runtime, store, sources, scrubber });
+  runtime.operations.register('replay_dead_letters', operation);
+}
+
 /**
  * Starts receivers, spool and writer. `stop` closes the receivers first, makes what was accepted durable,
  * and hands it to the store as far as that answers.
  */
 export async function startCollector(runtime: Runtime, store: Store): Promise<Collector> {
   const { config, log, metrics, clock, hints } = runtime;
+  await registerCollectorOperations(runtime, store);
   const folder = join(config.dataDir, 'spool');
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const spool = await Spool.open({
@@ -45,6 +56,11 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
     log,
     metrics,
   });
+  metrics.readGauge(
+    'grantscope_ingest_lag_seconds',
+    'Age of the oldest rows in the durable buffer that the store has not taken; 0 where it has all.',
+    () => Math.max(0, clock.nowMs() - (spool.oldestOpenedAtMs ?? clock.nowMs())) / 1_000,
+  );
   const writer = new Writer({ store, spool, hints, log, metrics });
   writer.start();
   const handle = await createHandler(runtime, spool, () => writer.isHealthy);
@@ -81,6 +97,15 @@ async function createHandler(
     metrics,
     tenant: config.tenant,
     clientIp: config.redaction.client_ip,
+    deadLetters: new DeadLetters({
+      keyRing,
+      scrubber,
+      clock,
+      metrics,
+      tenant: config.tenant,
+      clientIp: config.redaction.client_ip,
+      perMinuteMax: config.deadLettersPerMinuteMax,
+    }),
   });
   const events = createEventsRoute({
     ingest: pipeline,

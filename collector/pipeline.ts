@@ -14,6 +14,9 @@ import {
   type Refusal,
   type TableRows,
 } from './ingest.ts';
+import type { DeadLetters } from './dead_letters/dead_letters.ts';
+import { deadLettersTable, type DeadLetterRow } from './dead_letters/table.ts';
+import { Ledger, type SourceTally as RecordTally } from './ledger.ts';
 import { processDraft } from './processors/process_draft.ts';
 import type { Scrubber } from './processors/scrub.ts';
 import type { Spool } from './spool/spool.ts';
@@ -26,6 +29,7 @@ export interface PipelineDeps {
   readonly metrics: Metrics;
   readonly tenant: string;
   readonly clientIp: 'keep' | 'truncate' | 'hash';
+  readonly deadLetters: DeadLetters;
 }
 
 /**
@@ -35,6 +39,8 @@ export interface PipelineDeps {
  *   2. process    redact, normalise, enrich: draft -> AuthEvent
  *   3. spool      fsync, then acknowledge; a request that was stored before is acknowledged as it was then
  *
+ * What the adapter refuses is kept beside the events, as a dead letter.
+ *
  * A record is accepted or rejected whole, so that a corrected resend cannot double a part of it. Records go
  * through one after the other while the spool takes their events, so that a large request is never in memory
  * as objects.
@@ -42,9 +48,11 @@ export interface PipelineDeps {
 export class Pipeline implements Ingest {
   readonly #deps: PipelineDeps;
   readonly #metrics: PipelineMetrics;
+  readonly #ledger: Ledger;
 
   constructor(deps: PipelineDeps) {
     this.#deps = deps;
+    this.#ledger = new Ledger(deps.metrics);
     this.#metrics = pipelineMetrics(deps.metrics);
   }
 
@@ -54,27 +62,34 @@ export class Pipeline implements Ingest {
       spec: authEventsTable as TableSpec<unknown>,
       rows: reading.events(),
     };
-    const fate = await this.#deps.spool.append([events, ...batch.tables], batch.contentHash);
+    const letters: TableRows = {
+      spec: deadLettersTable as TableSpec<unknown>,
+      rows: reading.letters,
+    };
+    const tables = [events, letters, ...batch.tables];
+    const fate = await this.#deps.spool.append(tables, batch.contentHash);
     // A repeated request is answered as it was then, for which its records are read once more.
     if (fate === 'repeated') for (const _ of reading.events());
-    reading.report(this.#metrics, fate);
+    reading.report(this.#metrics, this.#ledger, fate);
     const { accepted, rejected, errors } = reading;
     return { accepted, rejected, errors, repeated: fate === 'repeated' };
   }
 }
 
 /** What a request's records of one source came to. */
-interface SourceTally {
-  received: number;
+interface SourceTally extends RecordTally {
   unclassified: number;
   redactedFields: number;
   readonly rejected: Map<RejectCode, number>;
+  readonly letters: Map<RejectCode, number>;
   readonly cut: Map<string, number>;
 }
 
 /** One request on its way: turns its records into events and keeps count of what happens to them. */
 class Reading {
   readonly errors: RecordError[] = [];
+  /** Filled while the events are read, and read behind them. */
+  readonly letters: DeadLetterRow[] = [];
   accepted = 0;
   rejected = 0;
   readonly #batch: IngestBatch;
@@ -98,8 +113,12 @@ class Reading {
       if (Array.isArray(processed)) {
         this.accepted += 1;
         this.#events += processed.length;
+        if (processed.length === 0) tally.silent += 1;
         yield* processed;
-      } else this.#refuse(index, processed, tally);
+      } else {
+        this.#refuse(index, processed, tally);
+        if ('record' in item) this.#keep({ ...item, ...processed }, index, tally);
+      }
       index += 1;
     }
   }
@@ -137,21 +156,36 @@ class Reading {
     if (this.errors.length < ERRORS_MAX) this.errors.push({ index, code, message });
   }
 
+  #keep(
+    refused: { source: SourceDefinition; record: SourceRecord } & Refusal,
+    index: number,
+    tally: SourceTally,
+  ): void {
+    const contentSeed = `${this.#batch.contentHash}:${index}`;
+    const { source, record, code, message } = refused;
+    const facts = { source, record, code, message, receivedAt: this.#receivedAt, contentSeed };
+    const letter = this.#deps.deadLetters.letterOf(facts);
+    if (letter === undefined) return;
+    this.letters.push(letter);
+    count(tally.letters, code);
+  }
+
   #tallyOf(source: SourceDefinition): SourceTally {
     let tally = this.#tallies.get(source);
     if (tally === undefined) {
-      const counts = { received: 0, unclassified: 0, redactedFields: 0 };
-      tally = { ...counts, rejected: new Map(), cut: new Map() };
+      const counts = { received: 0, silent: 0, unclassified: 0, redactedFields: 0 };
+      tally = { ...counts, rejected: new Map(), letters: new Map(), cut: new Map() };
       this.#tallies.set(source, tally);
     }
     return tally;
   }
 
   /** Counters are moved once a request: a label lookup per record would cost more than the record. */
-  report(metrics: PipelineMetrics, fate: 'stored' | 'repeated'): void {
+  report(metrics: PipelineMetrics, ledger: Ledger, fate: 'stored' | 'repeated'): void {
     const { receiver } = this.#batch;
     for (const [{ id: source }, tally] of this.#tallies) {
       metrics.received.inc({ source }, tally.received);
+      ledger.settle(source, tally, fate);
       metrics.unclassified.inc({ source }, tally.unclassified);
       metrics.redacted.inc({ source }, tally.redactedFields);
       for (const [code, n] of tally.rejected) metrics.rejected.inc({ source, code }, n);

@@ -105,6 +105,9 @@ const Environment = z.object({
   GRANTSCOPE_SEGMENT_ROWS_MAX: Count(100_000, 1, 1_000_000).describe(
     '... or at this number of rows.',
   ),
+  GRANTSCOPE_DEAD_LETTERS_PER_MINUTE_MAX: Count(6_000, 0, 1_000_000).describe(
+    'Refused records that are kept, redacted, each minute; the rest is only counted.',
+  ),
   GRANTSCOPE_DETECT_INTERVAL_MS: Count(1_000, 50, 600_000).describe(
     'Longest pause between two detection cycles, ms.',
   ),
@@ -187,6 +190,7 @@ export interface Config extends YamlConfig {
   readonly commitIntervalMs: number;
   readonly segmentAgeMsMax: number;
   readonly segmentRowsMax: number;
+  readonly deadLettersPerMinuteMax: number;
   readonly detectIntervalMs: number;
   readonly sloIntervalMs: number;
 }
@@ -248,6 +252,7 @@ function fromEnvironment(
     commitIntervalMs: env.GRANTSCOPE_COMMIT_INTERVAL_MS,
     segmentAgeMsMax: env.GRANTSCOPE_SEGMENT_AGE_MS_MAX,
     segmentRowsMax: env.GRANTSCOPE_SEGMENT_ROWS_MAX,
+    deadLettersPerMinuteMax: env.GRANTSCOPE_DEAD_LETTERS_PER_MINUTE_MAX,
     detectIntervalMs: env.GRANTSCOPE_DETECT_INTERVAL_MS,
     sloIntervalMs: env.GRANTSCOPE_SLO_INTERVAL_MS,
   };
