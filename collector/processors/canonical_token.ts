@@ -21,6 +21,9 @@ const NOTHING: IdentifiedToken = { ref: '', ref_kind: 'hmac', masked: false };
 /** Longest text that is compared with the masks; masks are short. */
 const MASK_LENGTH_MAX = 200;
 
+/** No mask but those above holds a digit, or punctuation of URLs, addresses and base64. */
+const NO_MASK = /[0-9@/:+=~%]/;
+
 /** Words that vendors and loggers put in the place of a value. Compared in lower case. */
 const MASK_WORDS = new Set([
   'hidden_due_to_security_reasons',
@@ -60,6 +63,7 @@ export function isAbsentLiteral(text: string): boolean {
 export function isMaskedLiteral(text: string): boolean {
   if (text.length > MASK_LENGTH_MAX) return false;
   if (text.includes('***') || text.startsWith('hmac-sha256:')) return true;
+  if (NO_MASK.test(text)) return false;
   const inner = /^[[<({*#]*([A-Za-z_ -]*?)[\])}>*#]*$/.exec(text)?.[1];
   if (inner !== undefined && MASK_WORDS.has(inner.trim().toLowerCase())) return true;
   return /^[*xX•.#]{3,}$/u.test(text);

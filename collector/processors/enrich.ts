@@ -57,6 +57,31 @@ export function networkOf(address: string): string {
   return `${groups.map((g) => g.toString(16)).join(':')}::/48`;
 }
 
+/** Addresses that are remembered with their network; the memory is emptied when it is full. */
+export const ADDRESSES_REMEMBERED_MAX = 16_384;
+const ADDRESS_LENGTH_MAX = 64;
+
+/** An address in its one spelling, and its network; both '' for what is no address. */
+export interface Address {
+  readonly client_ip: string;
+  readonly network: string;
+}
+
+const addresses = new Map<string, Address>();
+
+/** `normaliseIp` and `networkOf` of a text, from memory where it was seen before. */
+export function addressOf(text: string): Address {
+  let address = addresses.get(text);
+  if (address === undefined) {
+    const ip = normaliseIp(text);
+    address = { client_ip: ip, network: networkOf(ip) };
+    if (text.length > ADDRESS_LENGTH_MAX) return address;
+    if (addresses.size >= ADDRESSES_REMEMBERED_MAX) addresses.clear();
+    addresses.set(text, address);
+  }
+  return address;
+}
+
 /** Programs that name themselves by one product token, in their usual spelling. */
 const PROGRAMS = new Map(
   [

@@ -31,12 +31,14 @@ export function normaliseScopes(scopes: readonly string[]): string[] {
   return sortedSet(scopes.flatMap((s) => s.split(/[\s,]+/)));
 }
 
-function sortedSet(items: readonly string[]): string[] {
+function sortedSet(items: string[]): string[] {
+  if (items.length === 0) return items;
   return [...new Set(items.filter((i) => !isAbsentLiteral(i)))].sort();
 }
 
 /** Lower-cases scheme and host, which compare without case (RFC 3986 section 6.2.2.1); the path keeps its own. */
 export function normaliseIssuer(issuer: string): string {
+  if (issuer === '') return '';
   const origin = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?#]*/.exec(issuer)?.[0];
   return origin === undefined ? issuer : origin.toLowerCase() + issuer.slice(origin.length);
 }
@@ -64,7 +66,9 @@ export function normaliseEvent(event: AuthEvent): void {
   event.http.method = event.http.method.toUpperCase();
   event.http.status = normaliseStatus(event.http.status);
   event.http.duration_ms = normaliseDuration(event.http.duration_ms);
-  event.net.country = /^[A-Za-z]{2}$/.test(event.net.country)
-    ? event.net.country.toUpperCase()
-    : '';
+  if (event.net.country !== '') {
+    event.net.country = /^[A-Za-z]{2}$/.test(event.net.country)
+      ? event.net.country.toUpperCase()
+      : '';
+  }
 }

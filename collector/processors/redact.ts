@@ -10,7 +10,7 @@ import type {
 import { isUuid, type Ref, type RefDomain } from '../../model/ids.ts';
 import type { KeyRing } from '../../runtime/keyring.ts';
 import { identifyToken, isMaskedLiteral, type IdentifiedToken } from './canonical_token.ts';
-import { networkOf, normaliseIp } from './enrich.ts';
+import { addressOf, type Address } from './enrich.ts';
 import { isPlausibleTime, LIST_ITEMS_MAX, normaliseScopes, normaliseText } from './normalise.ts';
 import type { Scrubber, ScrubResult } from './scrubber.ts';
 
@@ -35,8 +35,6 @@ export interface RedactContext {
   readonly tenant: string;
   /** The collector's clock, ns. */
   readonly receivedAt: bigint;
-  /** UUID text. */
-  readonly eventId: string;
   readonly keyRing: KeyRing;
   readonly scrubber: Scrubber;
   /** `redaction.client_ip` of the configuration. */
@@ -51,27 +49,71 @@ export interface Redacted {
 }
 
 /**
- * Makes the stored event of a draft: field by field, so that nothing passes that is not named here. Every
- * text is scrubbed and cut; people, sessions, grants and tokens become references.
+ * Makes the stored event of a draft, under an id (UUID text): field by field, so that nothing passes that is
+ * not named here. Every text is scrubbed and cut; people, sessions, grants and tokens become references.
  */
-export function redact(draft: AuthEventDraft, context: RedactContext): Redacted {
+export function redact(draft: AuthEventDraft, context: RedactContext, eventId: string): Redacted {
   const redaction = new Redaction(context);
-  const event = redaction.event(draft);
-  return { event, cut: [...redaction.cut] };
+  const event = redaction.event(draft, eventId);
+  return { event, cut: redaction.cut };
+}
+
+/** Texts that are remembered as clean, of each way of cleaning; a full memory is emptied. */
+const CLEAN_TEXTS_MAX = 8_192;
+/** Longer texts are not remembered. Below every limit of a field, so that a remembered text is never cut. */
+const CLEAN_TEXT_LENGTH_MAX = 200;
+
+/**
+ * What one scrubber left as it was: most texts of an event are names that recur in nearly every event.
+ * One look-up then takes the place of normalising and scrubbing.
+ */
+class CleanTexts {
+  readonly names = new Set<string>();
+  readonly texts = new Set<string>();
+  readonly uris = new Set<string>();
+  /** Lists of scopes as they came, joined, to the sorted set that they are; shared by events. */
+  readonly scopes = new Map<string, string[]>();
+
+  static readonly #ofScrubber = new WeakMap<Scrubber, CleanTexts>();
+
+  static of(scrubber: Scrubber): CleanTexts {
+    let known = CleanTexts.#ofScrubber.get(scrubber);
+    if (known === undefined) {
+      known = new CleanTexts();
+      CleanTexts.#ofScrubber.set(scrubber, known);
+    }
+    return known;
+  }
+}
+
+function remember(known: Set<string>, text: string): void {
+  if (text.length > CLEAN_TEXT_LENGTH_MAX) return;
+  if (known.size >= CLEAN_TEXTS_MAX) known.clear();
+  known.add(text);
 }
 
 class Redaction {
   readonly #context: RedactContext;
-  readonly #fields = new Set<string>();
-  readonly cut = new Set<string>();
+  readonly #clean: CleanTexts;
+  readonly #fields: string[] = [];
+  readonly cut: string[] = [];
   #upstream = false;
 
   constructor(context: RedactContext) {
     this.#context = context;
+    this.#clean = CleanTexts.of(context.scrubber);
   }
 
-  event(draft: AuthEventDraft): AuthEvent {
-    const { tenant, eventId, receivedAt } = this.#context;
+  #note(field: string): void {
+    if (!this.#fields.includes(field)) this.#fields.push(field);
+  }
+
+  #noteCut(field: string): void {
+    if (!this.cut.includes(field)) this.cut.push(field);
+  }
+
+  event(draft: AuthEventDraft, eventId: string): AuthEvent {
+    const { tenant, receivedAt } = this.#context;
     const observed = draft.observed_time ?? receivedAt;
     const event: AuthEvent = {
       event_id: eventId,
@@ -99,8 +141,8 @@ class Redaction {
       subject: this.#principal('subject.ref', draft.subject),
       actor: this.#principal('actor.ref', draft.actor),
       issuer: this.#uri('issuer', draft.issuer),
-      audience: this.#list('audience', draft.audience, (f, v) => this.#uri(f, v)),
-      resource: this.#list('resource', draft.resource, (f, v) => this.#uri(f, v)),
+      audience: this.#list('audience', draft.audience, this.#asUri),
+      resource: this.#list('resource', draft.resource, this.#asUri),
       scopes_requested: this.#scopes('scopes_requested', draft.scopes_requested),
       scopes_granted: this.#scopes('scopes_granted', draft.scopes_granted),
       redirect_uri: this.#uri('redirect_uri', draft.redirect_uri, true),
@@ -110,7 +152,14 @@ class Redaction {
       tokens: this.#tokens(draft.tokens),
       session_ref: this.#reference('session_ref', 'session', draft.session),
       grant_ref: this.#reference('grant_ref', 'grant', draft.grant),
-      ...this.#surroundings(draft),
+      net: this.#net(draft.net),
+      http: this.#http(draft.http),
+      policy: this.#policy(draft.policy),
+      key: this.#key(draft.key),
+      risk: this.#text('risk', draft.risk),
+      acr: this.#name('acr', draft.acr),
+      amr: this.#list('amr', draft.amr, this.#asName),
+      corr: this.#corr(draft.corr),
       ext: this.#ext(withDroppedParts(draft)),
       redaction: {
         fields: [],
@@ -119,7 +168,7 @@ class Redaction {
           this.#name('redaction.key_id', draft.reference_key_id) || this.#context.keyRing.currentId,
       },
     };
-    event.redaction.fields = [...this.#fields].sort();
+    event.redaction.fields = this.#fields.sort();
     event.redaction.upstream = this.#upstream || draft.upstream_redaction === true;
     return event;
   }
@@ -136,73 +185,87 @@ class Redaction {
     };
   }
 
-  #surroundings(
-    d: AuthEventDraft,
-  ): Pick<AuthEvent, 'net' | 'http' | 'policy' | 'key' | 'risk' | 'acr' | 'amr' | 'corr'> {
+  #http(http: AuthEventDraft['http']): AuthEvent['http'] {
     return {
-      net: this.#net(d.net),
-      http: {
-        method: this.#name('http.method', d.http?.method),
-        route: this.#uri('http.route', d.http?.route, true),
-        status: d.http?.status ?? null,
-        duration_ms: d.http?.duration_ms ?? null,
-      },
-      policy: {
-        decision_id: this.#name('policy.decision_id', d.policy?.decision_id),
-        path: this.#text('policy.path', d.policy?.path),
-        decision: this.#text('policy.decision', d.policy?.decision),
-        bundle_revision: this.#name('policy.bundle_revision', d.policy?.bundle_revision),
-      },
-      key: {
-        kid: this.#name('key.kid', d.key?.kid),
-        operation: this.#text('key.operation', d.key?.operation),
-        store: this.#text('key.store', d.key?.store),
-      },
-      risk: this.#text('risk', d.risk),
-      acr: this.#name('acr', d.acr),
-      amr: this.#list('amr', d.amr, (f, v) => this.#name(f, v)),
-      corr: {
-        trace_id: this.#hexId('corr.trace_id', d.corr?.trace_id, 32),
-        span_id: this.#hexId('corr.span_id', d.corr?.span_id, 16),
-        request_id: this.#name('corr.request_id', d.corr?.request_id),
-        transaction_id: this.#name('corr.transaction_id', d.corr?.transaction_id),
-      },
+      method: this.#name('http.method', http?.method),
+      route: this.#uri('http.route', http?.route, true),
+      status: http?.status ?? null,
+      duration_ms: http?.duration_ms ?? null,
+    };
+  }
+
+  #policy(policy: AuthEventDraft['policy']): AuthEvent['policy'] {
+    return {
+      decision_id: this.#name('policy.decision_id', policy?.decision_id),
+      path: this.#text('policy.path', policy?.path),
+      decision: this.#text('policy.decision', policy?.decision),
+      bundle_revision: this.#name('policy.bundle_revision', policy?.bundle_revision),
+    };
+  }
+
+  #key(key: AuthEventDraft['key']): AuthEvent['key'] {
+    return {
+      kid: this.#name('key.kid', key?.kid),
+      operation: this.#text('key.operation', key?.operation),
+      store: this.#text('key.store', key?.store),
+    };
+  }
+
+  #corr(corr: AuthEventDraft['corr']): AuthEvent['corr'] {
+    return {
+      trace_id: this.#hexId('corr.trace_id', corr?.trace_id, 32),
+      span_id: this.#hexId('corr.span_id', corr?.span_id, 16),
+      request_id: this.#name('corr.request_id', corr?.request_id),
+      transaction_id: this.#name('corr.transaction_id', corr?.transaction_id),
     };
   }
 
   /** Free text. */
   #text(field: string, value: string | undefined, max = NAME_LENGTH_MAX): string {
+    if (value === undefined || value === '') return '';
+    if (this.#clean.texts.has(value)) return value;
     const text = normaliseText(value);
-    return text === ''
-      ? ''
-      : this.#noted(field, text, this.#context.scrubber.scrubText(text, max), max);
+    if (text === '') return '';
+    const result = this.#context.scrubber.scrubText(text, max);
+    if (result.text === value) remember(this.#clean.texts, value);
+    return this.#noted(field, text, result, max);
   }
 
   /** A field made for ids: random-looking text is its purpose. */
   #name(field: string, value: string | undefined, max = NAME_LENGTH_MAX): string {
+    if (value === undefined || value === '') return '';
+    if (this.#clean.names.has(value)) return value;
     const text = normaliseText(value);
     if (text === '') return '';
-    return this.#noted(field, text, this.#context.scrubber.scrubIdentifier(text, max), max);
+    const result = this.#context.scrubber.scrubIdentifier(text, max);
+    if (result.text === value) remember(this.#clean.names, value);
+    return this.#noted(field, text, result, max);
   }
 
   #noted(field: string, before: string, result: ScrubResult, max: number): string {
     if (result.changed) {
-      this.#fields.add(field);
-      if (before.length > max && result.text.length >= max - 1) this.cut.add(field);
+      this.#note(field);
+      if (before.length > max && result.text.length >= max - 1) this.#noteCut(field);
     }
     return result.text;
   }
 
   /** A URL loses userinfo, query and fragment; other names (an audience may be one) stay names. */
   #uri(field: string, value: string | undefined, always = false): string {
+    if (value === undefined || value === '') return '';
+    if (this.#clean.uris.has(value)) return value;
     const text = normaliseText(value);
     if (text === '') return '';
     if (!always && !text.includes('://')) return this.#name(field, text, URI_LENGTH_MAX);
     const bare = this.#context.scrubber.scrubUrl(text);
-    if (bare !== text) this.#fields.add(field);
-    if (bare.length > URI_LENGTH_MAX) this.cut.add(field);
+    if (bare === value) remember(this.#clean.uris, value);
+    if (bare !== text) this.#note(field);
+    if (bare.length > URI_LENGTH_MAX) this.#noteCut(field);
     return bare.slice(0, URI_LENGTH_MAX);
   }
+
+  readonly #asName = (field: string, value: string): string => this.#name(field, value);
+  readonly #asUri = (field: string, value: string): string => this.#uri(field, value);
 
   #list(
     field: string,
@@ -211,8 +274,8 @@ class Redaction {
   ): string[] {
     if (values === undefined || values.length === 0) return [];
     if (values.length > LIST_ITEMS_MAX) {
-      this.cut.add(field);
-      this.#fields.add(field);
+      this.#noteCut(field);
+      this.#note(field);
     }
     return values
       .slice(0, LIST_ITEMS_MAX)
@@ -221,12 +284,23 @@ class Redaction {
   }
 
   #scopes(field: string, values: readonly string[] | undefined): string[] {
+    if (values === undefined || values.length === 0) return [];
+    const key = values.join('\n');
+    const known = this.#clean.scopes.get(key);
+    if (known !== undefined) return known;
+    const noted = this.#fields.length;
     // Scrubbed before it is parted: the words around a secret are what gives it away.
     const whole = this.#list(field, values, (f, v) => this.#name(f, v, SCOPES_LENGTH_MAX));
-    return this.#list(field, normaliseScopes(whole), (f, v) => this.#name(f, v));
+    const scopes = this.#list(field, normaliseScopes(whole), this.#asName);
+    if (this.#fields.length === noted && key.length <= CLEAN_TEXT_LENGTH_MAX) {
+      if (this.#clean.scopes.size >= CLEAN_TEXTS_MAX) this.#clean.scopes.clear();
+      this.#clean.scopes.set(key, scopes);
+    }
+    return scopes;
   }
 
   #hexId(field: string, value: string | undefined, digits: number): string {
+    if (value === undefined || value === '') return '';
     const text = normaliseText(value).toLowerCase();
     if (text.length === digits && /^[0-9a-f]+$/.test(text)) return /^0+$/.test(text) ? '' : text;
     return this.#name(field, text);
@@ -244,7 +318,7 @@ class Redaction {
     if (value?.ref !== undefined) return isUuid(value.ref) ? value.ref.toLowerCase() : '';
     const id = normaliseText(value?.id);
     if (id === '') return '';
-    this.#fields.add(field);
+    this.#note(field);
     if (!isMaskedLiteral(id)) return this.#context.keyRing.ref(domain, id);
     this.#upstream = true;
     return '';
@@ -253,8 +327,8 @@ class Redaction {
   #tokens(drafts: readonly TokenDraft[] | undefined): TokenMention[] {
     if (drafts === undefined) return [];
     if (drafts.length > TOKENS_MAX) {
-      this.cut.add('tokens');
-      this.#fields.add('tokens');
+      this.#noteCut('tokens');
+      this.#note('tokens');
     }
     return drafts.slice(0, TOKENS_MAX).map((t) => this.#token(t));
   }
@@ -284,14 +358,15 @@ class Redaction {
     const found = identifyToken(this.#context.keyRing, identity);
     if (found.masked) this.#upstream = true;
     // A reference that came as one was hashed where it was made, not here.
-    if (found.ref !== '' && identity.ref === undefined) this.#fields.add(field);
+    if (found.ref !== '' && identity.ref === undefined) this.#note(field);
     return found;
   }
 
   #net(draft: AuthEventDraft['net']): AuthEvent['net'] {
-    const ip = normaliseIp(draft?.client_ip ?? '');
+    const { client_ip, network } = this.#address(addressOf(draft?.client_ip ?? ''));
     return {
-      ...this.#address(ip),
+      client_ip,
+      network,
       ip_role: draft?.ip_role ?? 'unknown',
       country: this.#name('net.country', draft?.country),
       user_agent: this.#text('net.user_agent', draft?.user_agent, USER_AGENT_LENGTH_MAX),
@@ -301,14 +376,14 @@ class Redaction {
   }
 
   /** With `hash` the network is keyed too: events still compare by network, and nobody can read it. */
-  #address(ip: string): { client_ip: string; network: string } {
-    const network = networkOf(ip);
-    if (ip === '' || this.#context.clientIp === 'keep') return { client_ip: ip, network };
-    this.#fields.add('net.client_ip');
+  #address(address: Address): { readonly client_ip: string; readonly network: string } {
+    const { client_ip: ip, network } = address;
+    if (ip === '' || this.#context.clientIp === 'keep') return address;
+    this.#note('net.client_ip');
     if (this.#context.clientIp === 'truncate') {
       return { client_ip: network.slice(0, network.indexOf('/')), network };
     }
-    this.#fields.add('net.network');
+    this.#note('net.network');
     const { keyRing } = this.#context;
     return { client_ip: keyRing.ref('text', ip), network: keyRing.ref('text', network) };
   }
@@ -318,13 +393,13 @@ class Redaction {
     const { scrubber } = this.#context;
     const entries = Object.entries(ext);
     if (entries.length > EXT_ENTRIES_MAX) {
-      this.cut.add('ext');
-      this.#fields.add('ext');
+      this.#noteCut('ext');
+      this.#note('ext');
     }
     const kept = entries.slice(0, EXT_ENTRIES_MAX).map(([rawKey, value]): [string, string] => {
       const key = scrubber.scrubText(rawKey, EXT_KEY_LENGTH_MAX).text;
       if (scrubber.isSecretKey(rawKey) && value !== '') {
-        this.#fields.add(`ext.${key}`);
+        this.#note(`ext.${key}`);
         return [key, '[redacted]'];
       }
       return [key, this.#text(`ext.${key}`, value, EXT_VALUE_LENGTH_MAX)];
