@@ -41,9 +41,16 @@ FROM
     )) AS pair,
     arrayFilter(i -> i > 1 AND `tokens.ref_kind`[i] = 'hmac_next', arrayEnumerate(`tokens.ref_kind`)) AS aliases,
     arrayJoin([(pair.1, 'next', pair.2), (pair.2, 'previous', pair.1)]) AS row
-  FROM grantscope.auth_events
-  WHERE has(redaction_fields, 'next_references')
-    AND pair.1 != pair.2
+  FROM
+  (
+    -- On its own, so that outside of a rotation one small column is read and nothing else is computed.
+    SELECT
+      tenant, time, `tokens.ref_kind`, `tokens.ref`, `tokens.family_ref`, `tokens.parent_ref`,
+      subject_ref, actor_ref, session_ref, grant_ref, net_client_ip, net_network, ext
+    FROM grantscope.auth_events
+    WHERE has(redaction_fields, 'next_references')
+  )
+  WHERE pair.1 != pair.2
     AND pair.1 != toUUID('00000000-0000-0000-0000-000000000000')
     AND pair.2 != toUUID('00000000-0000-0000-0000-000000000000')
 )
