@@ -6,6 +6,9 @@ import { GrantscopeError } from '../../runtime/errors.ts';
 export const RECORDS_MAX = 100_000;
 /** Nesting of brackets that a record may have. */
 export const DEPTH_MAX = 64;
+/** Nesting of a whole body beyond which it is not parsed, and lines up to this length that are parsed unseen. */
+const PARSED_DEPTH_MAX = 4_096;
+const UNSEEN_LENGTH_MAX = 65_536;
 
 /** A record, or why the piece of the body is none. */
 export type CutRecord =
@@ -24,9 +27,9 @@ export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<C
   if (!lines.next()) return;
   const bracket = body[lines.start];
   if (source.forms.includes('json') && (bracket === OPEN_BRACE || bracket === OPEN_BRACKET)) {
-    const whole = parseJson(body.toString('utf8', lines.start));
+    const whole = parseWhole(body.toString('utf8', lines.start), lines);
     if (whole !== undefined) {
-      yield* wholeBody(whole.value, body);
+      yield* recordsOfWhole(whole.value);
       return;
     }
     if (bracket === OPEN_BRACKET && !source.forms.includes('text'))
@@ -37,20 +40,26 @@ export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<C
   do {
     records += 1;
     refuseBeyondLimit(records);
-    const record = cutLine(body.toString('utf8', lines.start, lines.end), lines.openers, source);
+    const record = cutLine(body.toString('utf8', lines.start, lines.end), source);
     if (record.ok || record.code !== 'not_json') readable += 1;
     yield record;
   } while (lines.next());
   if (readable === 0) throw unreadable(`no record could be read; allowed: ${allowedForms(source)}`);
 }
 
-function* wholeBody(value: unknown, body: Buffer): Generator<CutRecord> {
-  // One cheap pass spares looking at every value's depth where none can be too deep.
-  const mayBeDeep = nestingOf(body.toString('utf8')) > DEPTH_MAX;
+/** The one JSON value that a body is; undefined for lines. */
+function parseWhole(text: string, lines: LineScanner): { value: unknown } | undefined {
+  // Lines of objects: the second cannot continue the first.
+  if (lines.isFollowedByObject) return undefined;
+  if (nestingOf(text) > PARSED_DEPTH_MAX)
+    throw unreadable(`nested deeper than ${PARSED_DEPTH_MAX} levels`);
+  return parseJson(text);
+}
+
+function* recordsOfWhole(value: unknown): Generator<CutRecord> {
   const values = Array.isArray(value) ? (value as readonly unknown[]) : [value];
   refuseBeyondLimit(values.length);
-  for (const one of values)
-    yield mayBeDeep && depthOf(one) > DEPTH_MAX ? tooDeep() : jsonRecord(one);
+  for (const one of values) yield isDeep(one, DEPTH_MAX) ? tooDeep() : jsonRecord(one);
 }
 
 function refuseBeyondLimit(records: number): void {
@@ -66,14 +75,12 @@ function unreadable(reason: string): GrantscopeError {
   return new GrantscopeError('body_unreadable', `body: ${reason}`, { stage: 'receiving' });
 }
 
-/** Finds the lines of a body that are not blank, and counts the brackets that open in each. */
+/** Finds the lines of a body that are not blank. */
 class LineScanner {
   /** The first byte of the line that is not white space. */
   start = 0;
   /** Behind its last byte that is not white space. */
   end = 0;
-  /** Opening brackets, also those in strings: at least its nesting. */
-  openers = 0;
   readonly #body: Buffer;
   #at: number;
 
@@ -85,21 +92,26 @@ class LineScanner {
 
   /** Goes on to the next line; false behind the last. */
   next(): boolean {
-    const body = this.#body;
-    let at = this.#at;
-    while (at < body.length && isBlank(body[at] ?? 0)) at += 1;
-    this.start = at;
-    this.openers = 0;
-    for (; at < body.length; at += 1) {
-      const c = body[at];
-      if (c === NEWLINE) break;
-      if (c === OPEN_BRACE || c === OPEN_BRACKET) this.openers += 1;
-    }
-    this.#at = at;
-    let end = at;
-    while (end > this.start && isBlank(body[end - 1] ?? 0)) end -= 1;
+    const start = this.#skipBlank(this.#at);
+    const newline = this.#body.indexOf(NEWLINE, start);
+    this.#at = newline < 0 ? this.#body.length : newline;
+    let end = this.#at;
+    while (end > start && isBlank(this.#body[end - 1] ?? 0)) end -= 1;
+    this.start = start;
     this.end = end;
-    return end > this.start;
+    return end > start;
+  }
+
+  /** True where an object ends this line and another begins the next. */
+  get isFollowedByObject(): boolean {
+    const body = this.#body;
+    return body[this.end - 1] === CLOSE_BRACE && body[this.#skipBlank(this.#at)] === OPEN_BRACE;
+  }
+
+  #skipBlank(from: number): number {
+    let at = from;
+    while (at < this.#body.length && isBlank(this.#body[at] ?? 0)) at += 1;
+    return at;
   }
 }
 
@@ -113,13 +125,15 @@ function allowedForms(source: SourceDefinition): string {
   return source.forms.includes('json') ? `${json}, or text lines` : 'text lines';
 }
 
-/** `openers`: opening brackets of the line, which bound its nesting. */
-function cutLine(line: string, openers: number, source: SourceDefinition): CutRecord {
-  if (openers > DEPTH_MAX && nestingOf(line) > DEPTH_MAX) return tooDeep();
+function cutLine(line: string, source: SourceDefinition): CutRecord {
+  // Only short lines are parsed unseen: what a parser makes of brackets alone is many times their size.
+  if (line.length > UNSEEN_LENGTH_MAX && nestingOf(line) > DEPTH_MAX) return tooDeep();
   if (source.forms.includes('json') && /^[[{"]/.test(line)) {
     const parsed = parseJson(line);
-    if (parsed !== undefined) return jsonRecord(parsed.value);
+    if (parsed !== undefined)
+      return isDeep(parsed.value, DEPTH_MAX) ? tooDeep() : jsonRecord(parsed.value);
   }
+  if (nestingOf(line) > DEPTH_MAX) return tooDeep();
   if (source.forms.includes('text')) return { ok: true, record: { form: 'text', line } };
   return { ok: false, code: 'not_json', message: 'not a JSON value' };
 }
@@ -151,17 +165,15 @@ function parseJson(text: string): { value: unknown } | undefined {
   }
 }
 
-/** Nesting of a parsed value; a loop, because a hostile value is deeper than the stack. */
-function depthOf(value: unknown): number {
-  let deepest = 0;
-  const open: { value: unknown; depth: number }[] = [{ value, depth: 0 }];
-  for (let next = open.pop(); next !== undefined; next = open.pop()) {
-    if (typeof next.value !== 'object' || next.value === null) continue;
-    const depth = next.depth + 1;
-    deepest = Math.max(deepest, depth);
-    for (const inner of Object.values(next.value)) open.push({ value: inner, depth });
+/** True where a parsed value is nested deeper than `levels`; looks no deeper than that. */
+function isDeep(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  for (const name in value) {
+    const member = (value as Readonly<Record<string, unknown>>)[name];
+    if (typeof member === 'object' && isDeep(member, levels - 1)) return true;
   }
-  return deepest;
+  return false;
 }
 
 /** Deepest nesting of brackets outside of strings, one pass. */
