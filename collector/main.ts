@@ -6,6 +6,7 @@ import type { Runtime } from '../runtime/context.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type { Component } from '../runtime/lifecycle.ts';
 import type { Store } from '../store/client.ts';
+import { findStoredEvents } from '../store/stored_events.ts';
 import { DeadLetters } from './dead_letters/dead_letters.ts';
 import { replayOperation } from './dead_letters/replay.ts';
 import { Pipeline } from './pipeline.ts';
@@ -52,6 +53,7 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
     commitIntervalMs: config.commitIntervalMs,
     segmentAgeMsMax: config.segmentAgeMsMax,
     segmentRowsMax: config.segmentRowsMax,
+    requestWindowMs: config.requestWindowHours * 3_600_000,
     clock,
     log,
     metrics,
@@ -61,7 +63,15 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
     'Age of the oldest rows in the durable buffer that the store has not taken; 0 where it has all.',
     () => Math.max(0, clock.nowMs() - (spool.oldestOpenedAtMs ?? clock.nowMs())) / 1_000,
   );
-  const writer = new Writer({ store, spool, hints, log, metrics });
+  const writer = new Writer({
+    store,
+    spool,
+    findStored: (ids, from, to) => findStoredEvents(store, config.tenant, ids, from, to),
+    clock,
+    hints,
+    log,
+    metrics,
+  });
   writer.start();
   const handle = await createHandler(runtime, spool, () => writer.isHealthy);
   const server = await listen(handle, config.collectorListen);

@@ -108,6 +108,9 @@ const Environment = z.object({
   GRANTSCOPE_DEAD_LETTERS_PER_MINUTE_MAX: Count(6_000, 0, 1_000_000).describe(
     'Refused records that are kept, redacted, each minute; the rest is only counted.',
   ),
+  GRANTSCOPE_REQUEST_WINDOW_HOURS: Count(72, 1, 720).describe(
+    'How long a request that was stored is recognised when it is sent again, hours; events with an id of their own also beyond it.',
+  ),
   GRANTSCOPE_DETECT_INTERVAL_MS: Count(1_000, 50, 600_000).describe(
     'Longest pause between two detection cycles, ms.',
   ),
@@ -190,6 +193,7 @@ export interface Config extends YamlConfig {
   readonly commitIntervalMs: number;
   readonly segmentAgeMsMax: number;
   readonly segmentRowsMax: number;
+  readonly requestWindowHours: number;
   readonly deadLettersPerMinuteMax: number;
   readonly detectIntervalMs: number;
   readonly sloIntervalMs: number;
@@ -252,6 +256,7 @@ function fromEnvironment(
     commitIntervalMs: env.GRANTSCOPE_COMMIT_INTERVAL_MS,
     segmentAgeMsMax: env.GRANTSCOPE_SEGMENT_AGE_MS_MAX,
     segmentRowsMax: env.GRANTSCOPE_SEGMENT_ROWS_MAX,
+    requestWindowHours: env.GRANTSCOPE_REQUEST_WINDOW_HOURS,
     deadLettersPerMinuteMax: env.GRANTSCOPE_DEAD_LETTERS_PER_MINUTE_MAX,
     detectIntervalMs: env.GRANTSCOPE_DETECT_INTERVAL_MS,
     sloIntervalMs: env.GRANTSCOPE_SLO_INTERVAL_MS,

@@ -1,9 +1,14 @@
-import { createReadStream, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { finished } from 'node:stream/promises';
-import { createClient, ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
+import {
+  createClient,
+  ClickHouseError,
+  parseError,
+  type ClickHouseClient,
+} from '@clickhouse/client';
 import type * as ChdbConnection from 'chdb/connection';
 import { sql, identifier, param, Sql } from '../model/sql.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
@@ -135,7 +140,9 @@ class ClickHouseStore implements Store {
       await this.command(
         sql`${head} SELECT ${names} FROM format(JSONEachRow, ${param.string(structure)}, ${param.string(lines)})`,
       );
-    } else await this.#send(sql`${head} FORMAT JSONEachRow`, Readable.from([lines]));
+    } else {
+      await this.#guard(() => this.#send(sql`${head} FORMAT JSONEachRow`, Readable.from([lines])));
+    }
   }
 
   /** `name type, ...` of some columns of a table, as the table functions take it. Read once per table. */
@@ -154,22 +161,24 @@ class ClickHouseStore implements Store {
   async insertNative(insert: NativeInsert): Promise<void> {
     const columns = identifierList(insert.columns);
     const head = sql`INSERT INTO ${identifier(insert.table)} (${columns}) SETTINGS ${INSERT_SETTINGS}, insert_deduplication_token = ${param.string(insert.deduplicationToken)}`;
-    if (this.isEmbedded) {
-      await this.command(
-        sql`${head} SELECT ${columns} FROM file(${param.string(insert.file)}, Native)`,
-      );
-      return;
-    }
-    await this.#send(sql`${head} FORMAT Native`, createReadStream(insert.file));
+    await this.#guard(async () => {
+      if (this.isEmbedded) {
+        const from = sql`SELECT ${columns} FROM file(${param.string(insert.file)}, Native)`;
+        await this.#client.command(sql`${head} ${from}`.toQuery());
+      } else await this.#send(sql`${head} FORMAT Native`, await openForReading(insert.file));
+    }, isPassingForSegments);
   }
 
-  /** Posts a body to a server and waits until it has answered in full. */
+  /**
+   * Posts a body to a server and waits until it has answered in full. A server that runs into an error after it
+   * has sent its 200 writes the exception into the body, which is otherwise empty.
+   */
   async #send(statement: Sql, values: Readable): Promise<void> {
-    await this.#guard(async () => {
-      const { stream } = await this.#client.exec({ ...statement.toQuery(), values });
-      stream.resume();
-      await finished(stream);
-    });
+    const { stream } = await this.#client.exec({ ...statement.toQuery(), values });
+    const answer: Buffer[] = [];
+    for await (const chunk of stream) answer.push(Buffer.from(chunk as Uint8Array));
+    const text = Buffer.concat(answer).toString('utf8').trim();
+    if (text !== '') throw parseError(text);
   }
 
   async ping(): Promise<boolean> {
@@ -181,11 +190,14 @@ class ClickHouseStore implements Store {
     return this.#closing;
   }
 
-  async #guard<T>(work: () => Promise<T>): Promise<T> {
+  async #guard<T>(
+    work: () => Promise<T>,
+    isPassing: (type: string) => boolean = (type) => PASSING_TYPES.has(type),
+  ): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      throw toStoreError(error);
+      throw toStoreError(error, isPassing);
     }
   }
 }
@@ -202,8 +214,8 @@ function jsonBigInt(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
 
-/** Server-side refusals are final unless the server says that it is busy; everything else may pass. */
-const PASSING_CODES = new Set([
+/** A query is refused for good unless the server says that it is busy; everything else may pass. */
+const PASSING_TYPES = new Set([
   'TOO_MANY_PARTS',
   'MEMORY_LIMIT_EXCEEDED',
   'TIMEOUT_EXCEEDED',
@@ -214,14 +226,47 @@ const PASSING_CODES = new Set([
   'NETWORK_ERROR',
 ]);
 
-function toStoreError(error: unknown): GrantscopeError {
+/**
+ * A segment is refused for good only by what its bytes are. A wrong password, a missing table or a full disk
+ * is put right by somebody, and until then the segment waits.
+ */
+const DATA_REFUSED = new Set([
+  'ATTEMPT_TO_READ_AFTER_EOF',
+  'CANNOT_EXTRACT_TABLE_STRUCTURE',
+  'CANNOT_READ_ALL_DATA',
+  'CANNOT_READ_ARRAY_FROM_TEXT',
+  'FILE_DOESNT_EXIST',
+  'INCORRECT_DATA',
+  'INCORRECT_NUMBER_OF_COLUMNS',
+  'SIZES_OF_ARRAYS_DONT_MATCH',
+  'TOO_LARGE_ARRAY_SIZE',
+  'TOO_LARGE_STRING_SIZE',
+  'TYPE_MISMATCH',
+  'UNEXPECTED_END_OF_FILE',
+  'UNKNOWN_TYPE',
+  'VIOLATED_CONSTRAINT',
+]);
+const isPassingForSegments = (type: string): boolean =>
+  !DATA_REFUSED.has(type) && !type.startsWith('CANNOT_PARSE_');
+
+/** Throws `spool_corrupt` where the file is gone: a server would wait for its bytes in vain. */
+async function openForReading(file: string): Promise<Readable> {
+  try {
+    return (await open(file, 'r')).createReadStream();
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT')
+      throw new GrantscopeError('spool_corrupt', 'a file of the durable buffer is missing');
+    throw error;
+  }
+}
+
+function toStoreError(error: unknown, isPassing: (type: string) => boolean): GrantscopeError {
   if (error instanceof GrantscopeError) return error;
   if (error instanceof ClickHouseError) {
-    const retriable = PASSING_CODES.has(error.type ?? '');
     return new GrantscopeError(
       'store_rejected',
       `ClickHouse ${error.code} ${error.type ?? ''}: ${error.message.slice(0, 500)}`,
-      { retriable, stage: 'sending' },
+      { retriable: isPassing(error.type ?? ''), stage: 'sending' },
     );
   }
   return new GrantscopeError('store_unavailable', `ClickHouse: ${messageOf(error).slice(0, 500)}`, {

@@ -1,16 +1,8 @@
-import {
-  open,
-  readFile,
-  rename,
-  rm,
-  stat,
-  truncate,
-  writeFile,
-  type FileHandle,
-} from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { decodeFrames, encodeFrame, type JournalFrame, type TableExtent } from './journal.ts';
+import { writeAll, type Disk, type DiskFile } from './disk.ts';
+import { encodeFrame, encodeHead, encodeNote, type RowPlace, type TableExtent } from './journal.ts';
+import { filterBlock } from './native_reader.ts';
 
 /**
  * The tables that a segment may hold, by their index in the journal. Append only: an index is part of the
@@ -24,19 +16,6 @@ export const SEGMENT_TABLES = [
 ] as const;
 export type SegmentTable = (typeof SEGMENT_TABLES)[number];
 
-/** A segment that takes no more rows and waits for the store. */
-export interface SealedSegment {
-  readonly id: string;
-  readonly folder: string;
-  readonly tables: readonly {
-    readonly table: SegmentTable;
-    readonly file: string;
-    readonly rows: number;
-  }[];
-  readonly bytes: number;
-  readonly requests: readonly string[];
-}
-
 /** One table's part of a group commit. */
 export interface CommitPart {
   readonly table: SegmentTable;
@@ -48,49 +27,56 @@ export function journalFile(folder: string, id: string): string {
   return join(folder, `${id}.journal`);
 }
 
-export function dataFile(folder: string, id: string, table: SegmentTable): string {
-  return join(folder, `${id}.${table.slice('grantscope.'.length)}.native`);
+/** A journal whose data is stored: it still recognises repeated requests. */
+export function doneFile(folder: string, id: string): string {
+  return join(folder, `${id}.done`);
 }
 
-/** Makes the creation, renaming or removal of files in a folder durable. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+export function dataFile(folder: string, id: string, table: SegmentTable): string {
+  return join(folder, `${id}.${shortName(table)}.native`);
+}
+
+/** The data without what must not be stored: made of data and journal, again after a restart. */
+export function keptFile(folder: string, id: string, table: SegmentTable): string {
+  return join(folder, `${id}.${shortName(table)}.kept.native`);
+}
+
+export function shortName(table: SegmentTable): string {
+  return table.slice('grantscope.'.length);
 }
 
 interface OpenFile {
-  readonly handle: FileHandle;
+  readonly handle: DiskFile;
+  readonly extents: TableExtent[];
   length: number;
-  rows: number;
 }
 
 /**
  * The segment that is being written: one file of Native blocks a table, and the journal. `commit` resolves
- * when its rows are durable; when it throws nothing of that commit counts and the segment must be sealed.
+ * when its rows are durable; when it throws nothing of that commit counts, and the segment takes no more:
+ * after a failed fsync nobody knows what the disk holds, so nothing may be written behind it.
  */
 export class OpenSegment {
   readonly id: string;
   readonly #folder: string;
+  readonly #disk: Disk;
   readonly #journal: OpenFile;
   readonly #files = new Map<SegmentTable, OpenFile>();
   readonly #requests: string[] = [];
   #rows = 0;
   #bytes = 0;
+  #failed = false;
 
-  private constructor(id: string, folder: string, journal: FileHandle) {
+  private constructor(id: string, folder: string, disk: Disk, journal: DiskFile) {
     this.id = id;
     this.#folder = folder;
-    this.#journal = { handle: journal, length: 0, rows: 0 };
+    this.#disk = disk;
+    this.#journal = { handle: journal, extents: [], length: 0 };
   }
 
-  static async create(folder: string, id: string): Promise<OpenSegment> {
-    const journal = await open(journalFile(folder, id), 'wx', 0o600);
-    await syncFolder(folder);
-    return new OpenSegment(id, folder, journal);
+  static async create(folder: string, id: string, disk: Disk): Promise<OpenSegment> {
+    const path = journalFile(folder, id);
+    return new OpenSegment(id, folder, disk, await createDurably(disk, folder, path));
   }
 
   get rows(): number {
@@ -102,11 +88,20 @@ export class OpenSegment {
   }
 
   async commit(parts: readonly CommitPart[], requests: readonly string[]): Promise<void> {
+    try {
+      await this.#commit(parts, requests);
+    } catch (error) {
+      this.#failed = true;
+      throw error;
+    }
+  }
+
+  async #commit(parts: readonly CommitPart[], requests: readonly string[]): Promise<void> {
     const extents: TableExtent[] = [];
     const touched: OpenFile[] = [];
     for (const part of parts) {
       const file = await this.#file(part.table);
-      await file.handle.write(part.bytes, 0, part.bytes.length, file.length);
+      await writeAll(file.handle, part.bytes, file.length);
       extents.push({
         table: SEGMENT_TABLES.indexOf(part.table),
         offset: file.length,
@@ -117,147 +112,295 @@ export class OpenSegment {
       touched.push(file);
     }
     const frame = encodeFrame({ extents, requests });
-    await this.#journal.handle.write(frame, 0, frame.length, this.#journal.length);
-    await Promise.all([this.#journal, ...touched].map((f) => f.handle.datasync()));
+    const record = this.#journal.length === 0 ? Buffer.concat([encodeHead(), frame]) : frame;
+    await writeAll(this.#journal.handle, record, this.#journal.length);
+    await syncAll([this.#journal, ...touched]);
     // Only now does the commit count.
-    this.#journal.length += frame.length;
-    parts.forEach((part, i) => {
+    this.#journal.length += record.length;
+    extents.forEach((extent, i) => {
       const file = touched[i];
       if (file === undefined) return;
-      file.length += part.bytes.length;
-      file.rows += part.rows;
-      this.#rows += part.rows;
-      this.#bytes += part.bytes.length;
+      file.length += extent.length;
+      file.extents.push(extent);
+      this.#rows += extent.rows;
+      this.#bytes += extent.length;
     });
-    this.#bytes += frame.length;
+    this.#bytes += record.length;
     for (const hash of requests) this.#requests.push(hash);
   }
 
-  /** Closes the files, cut to what was committed. */
+  /**
+   * Closes the files. After a failed commit they are first cut, durably, to what was committed: its requests
+   * were refused, and the store must not see them. Can be called again when it throws.
+   */
   async seal(): Promise<SealedSegment> {
-    for (const file of [this.#journal, ...this.#files.values()]) {
-      await file.handle.truncate(file.length);
-      await file.handle.close();
+    const files = [this.#journal, ...this.#files.values()];
+    if (this.#failed) {
+      for (const file of files) await file.handle.truncate(file.length);
+      await syncAll(files);
     }
-    return {
+    // What counts is durable: a file that does not close does no harm.
+    for (const file of files) await file.handle.close().catch(() => undefined);
+    return new SealedSegment({
       id: this.id,
       folder: this.#folder,
+      disk: this.#disk,
+      journalBytes: this.#journal.length,
+      requests: this.#requests,
+      isScreened: false,
       tables: [...this.#files].map(([table, file]) => ({
         table,
-        file: dataFile(this.#folder, this.id, table),
-        rows: file.rows,
+        extents: file.extents,
+        skipped: [],
+        isWhole: true,
       })),
-      bytes: this.#bytes,
-      requests: this.#requests,
-    };
+    });
   }
 
   async #file(table: SegmentTable): Promise<OpenFile> {
     let file = this.#files.get(table);
     if (file === undefined) {
-      const handle = await open(dataFile(this.#folder, this.id, table), 'wx', 0o600);
-      await syncFolder(this.#folder);
-      file = { handle, length: 0, rows: 0 };
+      const path = dataFile(this.#folder, this.id, table);
+      const handle = await createDurably(this.#disk, this.#folder, path);
+      file = { handle, extents: [], length: 0 };
       this.#files.set(table, file);
     }
     return file;
   }
 }
 
-/** What a start found wrong in a segment that an earlier process left. */
+/** All of them end before this does: a file must not be cut while another fsync of it is under way. */
+async function syncAll(files: readonly OpenFile[]): Promise<void> {
+  const results = await Promise.allSettled(files.map((f) => f.handle.datasync()));
+  const failed = results.find((r) => r.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}
+
+async function createDurably(disk: Disk, folder: string, path: string): Promise<DiskFile> {
+  const handle = await disk.open(path, 'create');
+  try {
+    await disk.syncFolder(folder);
+    return handle;
+  } catch (error) {
+    await handle.close().catch(() => undefined);
+    await disk.remove(path).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** A table of a sealed segment: which of its blocks and rows the store is to have. */
+export interface SealedTable {
+  readonly table: SegmentTable;
+  readonly extents: readonly TableExtent[];
+  readonly skipped: readonly RowPlace[];
+  /** True while the data file holds exactly these extents, so that it can be inserted as it is. */
+  readonly isWhole: boolean;
+}
+
+/** What the writer inserts: a file of blocks. */
+export interface SegmentPart {
+  readonly table: SegmentTable;
+  readonly file: string;
+  readonly rows: number;
+}
+
+/** A block whose bytes are not what was acknowledged. */
 export interface Damage {
   readonly table: SegmentTable;
-  readonly bytes: number;
+  /** Where it begins in the data file. */
+  readonly offset: number;
   readonly rows: number;
+  readonly bytes: Buffer;
 }
 
-/**
- * Reads a segment that an earlier process left. Bytes after the last committed frame were never
- * acknowledged and are cut off; a committed block whose checksum is wrong goes to `quarantineFolder`, and the
- * rest of the file goes on.
- */
-export async function recoverSegment(
-  folder: string,
-  id: string,
-  quarantineFolder: string,
-): Promise<{ segment: SealedSegment; damage: readonly Damage[] }> {
-  const journal = await readFile(journalFile(folder, id));
-  const { frames } = decodeFrames(journal);
-  const damage: Damage[] = [];
-  const tables: SealedSegment['tables'][number][] = [];
-  let bytes = journal.length;
-  for (const [index, table] of SEGMENT_TABLES.entries()) {
-    const extents = frames.flatMap((f) => f.extents.filter((e) => e.table === index));
-    if (extents.length === 0) continue;
-    const file = dataFile(folder, id, table);
-    const found = await recoverTable(file, extents, quarantineFolder);
-    if (found.damagedBytes > 0)
-      damage.push({ table, bytes: found.damagedBytes, rows: found.damagedRows });
-    bytes += found.bytes;
-    if (found.rows > 0) tables.push({ table, file, rows: found.rows });
-  }
-  return { segment: { id, folder, tables, bytes, requests: requestsOf(frames) }, damage };
+interface SealedState {
+  readonly id: string;
+  readonly folder: string;
+  readonly disk: Disk;
+  readonly journalBytes: number;
+  readonly requests: readonly string[];
+  readonly isScreened: boolean;
+  readonly tables: readonly SealedTable[];
 }
 
-function requestsOf(frames: readonly JournalFrame[]): readonly string[] {
-  return frames.flatMap((f) => f.requests);
-}
-
-/** The content hashes in a journal, whether its data is still there or not. */
-export async function readRequests(file: string): Promise<readonly string[]> {
-  return requestsOf(decodeFrames(await readFile(file)).frames);
-}
-
-interface RecoveredTable {
-  readonly rows: number;
+/** A segment that takes no more rows and waits for the store. */
+export class SealedSegment {
+  readonly id: string;
+  readonly folder: string;
+  readonly requests: readonly string[];
+  /** What it counts for in the spool's limit. */
   readonly bytes: number;
-  readonly damagedRows: number;
-  readonly damagedBytes: number;
-}
+  readonly #disk: Disk;
+  #tables: readonly SealedTable[];
+  #journalBytes: number;
+  #screened: boolean;
 
-async function recoverTable(
-  file: string,
-  extents: readonly TableExtent[],
-  quarantineFolder: string,
-): Promise<RecoveredTable> {
-  const content = await readFile(file).catch(() => Buffer.alloc(0));
-  const isGood = (e: TableExtent): boolean =>
-    e.offset + e.length <= content.length &&
-    crc32(content.subarray(e.offset, e.offset + e.length)) === e.crc;
-  const good = extents.filter(isGood);
-  const bad = extents.filter((e) => !good.includes(e));
-  const bytes = good.reduce((sum, e) => sum + e.length, 0);
-  if (bad.length === 0) {
-    if ((await stat(file)).size > bytes) await truncate(file, bytes);
-  } else {
-    const damaged = Buffer.concat(bad.map((e) => content.subarray(e.offset, e.offset + e.length)));
-    await writeFile(
-      join(quarantineFolder, `${file.split('/').at(-1) ?? 'segment'}.damaged`),
-      damaged,
-      { mode: 0o600 },
-    );
-    const kept = Buffer.concat(good.map((e) => content.subarray(e.offset, e.offset + e.length)));
-    await writeFile(`${file}.kept`, kept, { mode: 0o600, flush: true });
-    await rename(`${file}.kept`, file);
+  constructor(state: SealedState) {
+    this.id = state.id;
+    this.folder = state.folder;
+    this.requests = state.requests;
+    this.#disk = state.disk;
+    this.#tables = state.tables;
+    this.#journalBytes = state.journalBytes;
+    this.#screened = state.isScreened;
+    this.bytes = state.tables
+      .flatMap((t) => t.extents)
+      .reduce((sum, e) => sum + e.length, state.journalBytes);
   }
-  return {
-    rows: good.reduce((sum, e) => sum + e.rows, 0),
-    bytes,
-    damagedRows: bad.reduce((sum, e) => sum + e.rows, 0),
-    damagedBytes: bad.reduce((sum, e) => sum + e.length, 0),
-  };
+
+  /** True once it is decided, for good, which of its rows are repeats. */
+  get isScreened(): boolean {
+    return this.#screened;
+  }
+
+  /** What is to be inserted; tables of which nothing is left are not in it. */
+  get tables(): readonly SegmentPart[] {
+    return this.#tables
+      .map((t) => ({ table: t.table, file: this.#fileOf(t), rows: rowsOf(t) }))
+      .filter((part) => part.rows > 0);
+  }
+
+  /** The blocks of a table as they lie on the disk, with their checksums not yet looked at. */
+  async blocks(
+    table: SegmentTable,
+  ): Promise<readonly { readonly extent: TableExtent; readonly bytes: Buffer }[]> {
+    const sealed = this.#tables.find((t) => t.table === table);
+    if (sealed === undefined) return [];
+    const content = await readOrEmpty(this.#disk, dataFile(this.folder, this.id, table));
+    return sealed.extents.map((extent) => ({
+      extent,
+      bytes: content.subarray(extent.offset, extent.offset + extent.length),
+    }));
+  }
+
+  /** Compares every block with its checksum and leaves the damaged ones out from now on; returns them. */
+  async leaveOutDamaged(): Promise<readonly Damage[]> {
+    const damage: Damage[] = [];
+    for (const { table } of this.#tables) {
+      const bad = (await this.blocks(table)).filter((b) => !isGood(b));
+      for (const { extent, bytes } of bad)
+        damage.push({ table, offset: extent.offset, rows: extent.rows, bytes });
+      if (bad.length > 0) {
+        const badExtents = new Set(bad.map((b) => b.extent));
+        this.#change(table, (t) => ({
+          ...t,
+          extents: t.extents.filter((e) => !badExtents.has(e)),
+          isWhole: false,
+        }));
+      }
+    }
+    await this.writeKept();
+    return damage;
+  }
+
+  /** Leaves out these rows of a table from now on, and remembers that durably. To be called once. */
+  async screen(table: SegmentTable, rows: readonly RowPlace[]): Promise<void> {
+    await this.#note('screened', table, rows);
+    this.#screened = true;
+    if (rows.length === 0) return;
+    this.#change(table, (t) => ({ ...t, skipped: rows, isWhole: false }));
+    await this.writeKept();
+  }
+
+  /** Remembers durably that the table's rows go to quarantine, and moves them there. */
+  async quarantine(table: SegmentTable, target: string): Promise<void> {
+    const part = this.tables.find((t) => t.table === table);
+    if (part === undefined) return;
+    await this.#note('quarantined', table, []);
+    await this.#disk.rename(part.file, target);
+    this.#change(table, (t) => ({ ...t, extents: [] }));
+  }
+
+  /** Writes the files of tables whose data file holds more than is to be inserted. */
+  async writeKept(): Promise<void> {
+    for (const t of this.#tables) {
+      if (t.isWhole || rowsOf(t) === 0) continue;
+      const handle = await this.#disk.open(keptFile(this.folder, this.id, t.table), 'replace');
+      try {
+        let position = 0;
+        for (const { extent, bytes } of await this.blocks(t.table)) {
+          const kept = withoutRows(bytes, extent, t.skipped);
+          await writeAll(handle, kept, position);
+          position += kept.length;
+        }
+        await handle.datasync();
+      } finally {
+        await handle.close();
+      }
+    }
+  }
+
+  /**
+   * Forgets a stored segment. The journal is renamed to `.done` first (it recognises repeated requests, and
+   * tells a start that the data was stored), then the data goes. Can be called again when it throws.
+   */
+  async retire(): Promise<void> {
+    const journal = journalFile(this.folder, this.id);
+    if ((await this.#disk.size(journal)) !== undefined)
+      await this.#disk.rename(journal, doneFile(this.folder, this.id));
+    await this.#disk.syncFolder(this.folder);
+    await removeData(this.#disk, this.folder, this.id);
+  }
+
+  /** Removes a segment that holds nothing. */
+  async discard(): Promise<void> {
+    await this.#disk.remove(journalFile(this.folder, this.id));
+    await this.#disk.syncFolder(this.folder);
+    await removeData(this.#disk, this.folder, this.id);
+  }
+
+  #fileOf({ table, isWhole }: SealedTable): string {
+    return (isWhole ? dataFile : keptFile)(this.folder, this.id, table);
+  }
+
+  #change(table: SegmentTable, change: (t: SealedTable) => SealedTable): void {
+    this.#tables = this.#tables.map((t) => (t.table === table ? change(t) : t));
+  }
+
+  async #note(
+    kind: 'screened' | 'quarantined',
+    table: SegmentTable,
+    rows: readonly RowPlace[],
+  ): Promise<void> {
+    const note = encodeNote({ kind, table: SEGMENT_TABLES.indexOf(table), rows });
+    const file = await this.#disk.open(journalFile(this.folder, this.id), 'edit');
+    try {
+      await writeAll(file, note, this.#journalBytes);
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+    this.#journalBytes += note.length;
+  }
 }
 
-/**
- * Forgets a stored segment. The journal is renamed to `.done` first (it recognises repeated requests, and
- * tells a start that the data was stored), then the data goes.
- */
-export async function retireSegment(segment: SealedSegment): Promise<void> {
-  await rename(journalFile(segment.folder, segment.id), doneFile(segment.folder, segment.id));
-  await syncFolder(segment.folder);
-  for (const { file } of segment.tables) await rm(file, { force: true });
+export async function removeData(disk: Disk, folder: string, id: string): Promise<void> {
+  for (const table of SEGMENT_TABLES) {
+    await disk.remove(dataFile(folder, id, table));
+    await disk.remove(keptFile(folder, id, table));
+  }
 }
 
-export function doneFile(folder: string, id: string): string {
-  return join(folder, `${id}.done`);
+export async function readOrEmpty(disk: Disk, path: string): Promise<Buffer> {
+  return (await disk.size(path)) === undefined ? Buffer.alloc(0) : disk.read(path);
+}
+
+export function isGood(block: { readonly extent: TableExtent; readonly bytes: Buffer }): boolean {
+  return block.bytes.length === block.extent.length && crc32(block.bytes) === block.extent.crc;
+}
+
+function rowsOf(t: SealedTable): number {
+  const rows = t.extents.reduce((sum, e) => sum + e.rows, 0);
+  if (t.skipped.length === 0) return rows;
+  const offsets = new Set(t.extents.map((e) => e.offset));
+  return rows - t.skipped.filter((s) => offsets.has(s.offset)).length;
+}
+
+function withoutRows(bytes: Buffer, extent: TableExtent, skipped: readonly RowPlace[]): Buffer {
+  const here = skipped.filter((s) => s.offset === extent.offset);
+  if (here.length === 0) return bytes;
+  if (here.length === extent.rows) return Buffer.alloc(0);
+  const isKept = new Uint8Array(extent.rows).fill(1);
+  for (const { row } of here) isKept[row] = 0;
+  return filterBlock(bytes, isKept);
 }

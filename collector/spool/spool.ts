@@ -1,21 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { TableRows } from '../ingest.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import type { Log } from '../../runtime/log.ts';
 import type { Metrics } from '../../runtime/metrics.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { pause, systemTimers, type Timers } from '../../runtime/timers.ts';
+import { nodeDisk, writeWhole, type Disk } from './disk.ts';
 import { BlockBuilder } from './native_block.ts';
+import { damagedName, idsIn, recoverSegments, requestsOfDone } from './recovery.ts';
 import { RequestWindow } from './request_window.ts';
 import {
-  dataFile,
   doneFile,
-  journalFile,
   OpenSegment,
-  readRequests,
-  recoverSegment,
   SEGMENT_TABLES,
+  shortName,
   type CommitPart,
   type SealedSegment,
   type SegmentTable,
@@ -28,17 +27,26 @@ export interface SpoolOptions {
   readonly commitIntervalMs: number;
   readonly segmentAgeMsMax: number;
   readonly segmentRowsMax: number;
+  /** How long the request of a stored segment is recognised when it comes again; default 72 hours. */
+  readonly requestWindowMs?: number;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Default: the real file system. */
+  readonly disk?: Disk;
+  /** Default: real time. */
+  readonly timers?: Timers;
+  /** Default: random; a simulation gives its own. */
+  readonly newSuffix?: () => string;
 }
 
-/** Content hashes that are remembered, to recognise repeated requests. */
-const REQUEST_WINDOW_MAX = 200_000;
-/** Journals of stored segments that are kept for that, and read at start. */
-const DONE_JOURNALS_MAX = 2_000;
+/** Requests of stored segments that are remembered, 24 bytes each, whatever the window. */
+const REQUESTS_MAX = 2_000_000;
+const REQUEST_WINDOW_MS = 72 * 3_600_000;
 /** Rows that may wait for one group commit; more means the disk does not keep up. */
 const PENDING_ROWS_MAX = 500_000;
+/** Wait before a failed segment is cut again. */
+const SEAL_RETRY_MS = 1_000;
 
 /**
  * The durable buffer: rows of many requests are gathered into one block a table, written to the open
@@ -47,31 +55,53 @@ const PENDING_ROWS_MAX = 500_000;
  */
 export class Spool {
   readonly #options: SpoolOptions;
+  readonly #disk: Disk;
+  readonly #timers: Timers;
   readonly #builders = new Map<SegmentTable, BlockBuilder<unknown>>();
-  readonly #window = new RequestWindow(REQUEST_WINDOW_MAX);
+  readonly #window: RequestWindow;
   readonly #sealed: SealedSegment[] = [];
   readonly #wakers: (() => void)[] = [];
-  readonly #doneIds: string[] = [];
+  /** Stored segments whose requests are not in the window's log yet. */
+  #doneIds: string[] = [];
   readonly #metrics: SpoolMetrics;
   #waiting: Waiter[] = [];
   #open: OpenSegment | undefined;
+  readonly #sealing = new Map<OpenSegment, Promise<void>>();
   #openedAtMs = 0;
   #sealedBytes = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #ageTimer: NodeJS.Timeout | undefined;
+  #cancelCommit: (() => void) | undefined;
+  #cancelAge: (() => void) | undefined;
   #committing: Promise<void> | undefined;
-  #closed = false;
+  readonly #closing = new AbortController();
   #sequence = 0;
 
   private constructor(options: SpoolOptions) {
     this.#options = options;
+    this.#disk = options.disk ?? nodeDisk;
+    this.#timers = options.timers ?? systemTimers;
     this.#metrics = spoolMetrics(options.metrics);
+    this.#window = new RequestWindow({
+      disk: this.#disk,
+      folder: join(options.folder, 'requests'),
+      clock: options.clock,
+      windowMs: options.requestWindowMs ?? REQUEST_WINDOW_MS,
+      requestsMax: REQUESTS_MAX,
+      onWriteFailure: (error) =>
+        options.log.warn({ err: error }, 'the log of requests could not be written; trying again'),
+      onForgottenEarly: (requests) => this.#metrics.forgottenRequests.inc(requests),
+    });
   }
 
-  /** Opens the folder and takes over what an earlier process left. */
+  /**
+   * Opens the folder and takes over what an earlier process left. Throws `spool_corrupt` where a later version
+   * wrote it, and the error of the disk where it cannot be read or repaired.
+   */
   static async open(options: SpoolOptions): Promise<Spool> {
     const spool = new Spool(options);
-    await mkdir(spool.#quarantine, { recursive: true, mode: 0o700 });
+    await spool.#disk.makeFolder(spool.#quarantine);
+    // The folder itself must survive, too, before anything in it is acknowledged.
+    for (const folder of [options.folder, dirname(options.folder)])
+      await spool.#disk.syncFolder(folder);
     await spool.#recover();
     return spool;
   }
@@ -82,13 +112,14 @@ export class Spool {
 
   /** Bytes that wait for the store. */
   get bytes(): number {
-    return this.#sealedBytes + (this.#open?.bytes ?? 0);
+    const sealing = [...this.#sealing.keys()].reduce((sum, s) => sum + s.bytes, 0);
+    return this.#sealedBytes + sealing + (this.#open?.bytes ?? 0);
   }
 
   /** When the oldest segment that is not stored was opened, ms since the epoch; undefined where all is stored. */
   get oldestOpenedAtMs(): number | undefined {
     const [oldest] = this.#sealed;
-    if (oldest !== undefined) return Number(oldest.id.slice(0, oldest.id.indexOf('-')));
+    if (oldest !== undefined) return openedAtMs(oldest.id);
     return this.#open === undefined ? undefined : this.#openedAtMs;
   }
 
@@ -99,8 +130,9 @@ export class Spool {
   /**
    * Takes rows; resolves when they are durable: `repeated` where a request of equal content was durable before
    * or became so meanwhile, and no row was taken or made. A request without rows is `stored` at once, and not
-   * remembered. Only the rows of the first table may throw while they are made: then nothing is taken. Throws `spool_full` before taking any when the byte limit
-   * is reached, `spool_write_failed` (retriable) when the disk refused, `shutting_down` after `close`.
+   * remembered. Rows that throw while they are made refuse the request whole. Throws `spool_full` before taking
+   * any when the byte limit is reached, `spool_write_failed` (retriable) when the disk refused, `shutting_down`
+   * after `close`.
    */
   async append(tables: readonly TableRows[], contentHash: string): Promise<'stored' | 'repeated'> {
     const hash = shortHash(contentHash);
@@ -109,20 +141,37 @@ export class Spool {
       if (await settled(twin)) return 'repeated';
     }
     this.#refuseWhenFull();
-    let added = 0;
-    for (const { spec, rows } of tables) added += this.#builder(spec.table, spec).append(rows);
-    if (added === 0) return 'stored';
+    if (this.#take(tables) === 0) return 'stored';
     const durable = new Promise<void>((resolve, reject) =>
       this.#waiting.push({ hash, resolve, reject }),
     );
-    this.#window.add(hash, durable);
+    this.#window.begin(hash, durable);
     this.#schedule();
     await durable;
     return 'stored';
   }
 
+  /** Puts rows into the blocks of their tables; returns how many. */
+  #take(tables: readonly TableRows[]): number {
+    let added = 0;
+    try {
+      for (const { spec, rows } of tables) added += this.#builder(spec.table, spec).append(rows);
+    } catch (error) {
+      // A table refuses its rows whole. Were another's taken already, nothing could take them out again
+      // but to refuse all that waits, which its senders will send again.
+      if (added > 0) this.#refuseWaiting(error);
+      throw error;
+    }
+    return added;
+  }
+
+  #refuseWaiting(error: unknown): void {
+    for (const builder of this.#builders.values()) builder.take();
+    this.#fail(this.#waiting.splice(0), error);
+  }
+
   #refuseWhenFull(): void {
-    if (this.#closed) {
+    if (this.#closing.signal.aborted) {
       throw new GrantscopeError('shutting_down', 'the collector is shutting down', {
         retriable: true,
         stage: 'receiving',
@@ -140,43 +189,72 @@ export class Spool {
   /** The oldest sealed segment, or undefined once the spool is closed and empty of sealed segments. */
   async next(): Promise<SealedSegment | undefined> {
     while (this.#sealed.length === 0) {
-      if (this.#closed) return undefined;
+      if (this.#closing.signal.aborted && this.#sealing.size === 0 && this.#open === undefined)
+        return undefined;
       await new Promise<void>((resolve) => this.#wakers.push(resolve));
     }
     return this.#sealed[0];
   }
 
-  /** Drops the oldest sealed segment from the queue after its rows are stored or quarantined. */
-  async retired(segment: SealedSegment): Promise<void> {
+  /**
+   * Forgets the oldest sealed segment after its rows are stored or quarantined. Throws where the disk refuses;
+   * to be called again then: until it succeeds the segment is on disk and would be inserted again by a start.
+   */
+  async retire(segment: SealedSegment): Promise<void> {
     const [oldest] = this.#sealed;
     if (oldest !== segment) throw new GrantscopeError('internal', 'segments are retired in order');
+    await segment.retire();
     this.#sealed.shift();
     this.#sealedBytes -= segment.bytes;
     this.#doneIds.push(segment.id);
-    while (this.#doneIds.length > DONE_JOURNALS_MAX) {
-      const id = this.#doneIds.shift();
-      if (id !== undefined) await rm(doneFile(this.#options.folder, id), { force: true });
-    }
+    await this.#logRequests(segment.requests);
     this.#report();
   }
 
-  /** Moves a table's file out of the way of the rest, for a person to look at. */
+  /** Until the log has a segment's requests its `.done` journal stays. */
+  async #logRequests(requests: readonly string[]): Promise<void> {
+    if (!(await this.#window.stored(requests))) return;
+    for (const id of this.#doneIds) {
+      // What stays is read again by the next start, which does no harm.
+      await this.#disk.remove(doneFile(this.#options.folder, id)).catch(() => undefined);
+    }
+    this.#doneIds = [];
+  }
+
+  /**
+   * Moves a table's file out of the way of the rest, for a person to look at; gives its new place. Throws
+   * where the disk refuses; to be called again then.
+   */
   async quarantine(segment: SealedSegment, table: SegmentTable): Promise<string> {
-    const file = dataFile(this.#options.folder, segment.id, table);
-    const target = join(
-      this.#quarantine,
-      `${segment.id}.${table.slice('grantscope.'.length)}.native`,
-    );
-    await rename(file, target);
+    const target = join(this.#quarantine, `${segment.id}.${shortName(table)}.native`);
+    await segment.quarantine(table, target);
     this.#metrics.quarantined.inc();
     return target;
   }
 
+  /** Compares a segment with its checksums; damaged blocks go to quarantine. Returns the rows in them. */
+  async putDamageAside(segment: SealedSegment): Promise<number> {
+    let rows = 0;
+    for (const damage of await segment.leaveOutDamaged()) {
+      rows += damage.rows;
+      this.#metrics.damagedRows.inc(damage.rows);
+      const target = join(this.#quarantine, damagedName(segment.id, damage));
+      // The segment goes on in any case: the block stays in the data file until then.
+      await writeWhole(this.#disk, target, damage.bytes).catch(() => undefined);
+      this.#options.log.error(
+        { segment: segment.id, table: damage.table, rows: damage.rows },
+        'a block of the spool is damaged; it lies in quarantine, the rest goes on',
+      );
+    }
+    return rows;
+  }
+
   /** Commits and seals what is open; `next` then hands out the rest and ends. Safe to call twice. */
   async close(): Promise<void> {
-    this.#closed = true;
-    clearTimeout(this.#ageTimer);
+    this.#closing.abort();
+    this.#cancelAge?.();
     await this.flush();
+    await this.#window.close();
     this.#wake();
   }
 
@@ -184,7 +262,8 @@ export class Spool {
   async flush(): Promise<void> {
     do await this.#commit();
     while (this.#waiting.length > 0);
-    await this.#seal();
+    this.#seal();
+    await Promise.all(this.#sealing.values());
   }
 
   #builder(table: string, spec: TableRows['spec']): BlockBuilder<unknown> {
@@ -200,14 +279,17 @@ export class Spool {
   }
 
   #schedule(): void {
-    if (this.#timer !== undefined || this.#committing !== undefined) return;
-    this.#timer = setTimeout(() => void this.#commit(), this.#options.commitIntervalMs);
+    if (this.#cancelCommit !== undefined || this.#committing !== undefined) return;
+    this.#cancelCommit = this.#timers.after(
+      this.#options.commitIntervalMs,
+      () => void this.#commit(),
+    );
   }
 
-  /** One group commit at a time; rows that arrive meanwhile go with the next one. */
+  /** One group commit at a time; rows that arrive meanwhile go with the next one. Never rejects. */
   #commit(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#cancelCommit?.();
+    this.#cancelCommit = undefined;
     this.#committing ??= this.#commitPending().finally(() => {
       this.#committing = undefined;
       if (this.#waiting.length > 0) this.#schedule();
@@ -219,37 +301,41 @@ export class Spool {
     const waiters = this.#waiting;
     if (waiters.length === 0) return;
     this.#waiting = [];
-    const parts = this.#takeParts();
     const end = this.#metrics.commitSeconds.startTimer();
     try {
+      const parts = this.#takeParts();
       this.#open ??= await this.#openSegment();
-      await this.#open.commit(
-        parts,
-        waiters.map((w) => w.hash),
-      );
+      const hashes = waiters.map((w) => w.hash);
+      await this.#open.commit(parts, hashes);
       for (const { table, rows } of parts) this.#metrics.durableRows.inc({ table }, rows);
-      for (const waiter of waiters) waiter.resolve();
+      for (const waiter of waiters) {
+        this.#window.commit(waiter.hash);
+        waiter.resolve();
+      }
     } catch (error) {
-      this.#metrics.commitFailures.inc();
-      this.#options.log.error({ err: error }, 'group commit failed; its requests are answered 503');
-      const failure = new GrantscopeError(
-        'spool_write_failed',
-        'the durable buffer could not write; try again later',
-        { retriable: true, stage: 'receiving' },
-      );
-      for (const waiter of waiters) waiter.reject(failure);
-      await this.#seal().catch((e: unknown) => {
-        this.#options.log.error(
-          { err: e },
-          'the failed segment could not be sealed; the next start recovers it',
-        );
-        this.#open = undefined;
-      });
+      // Nothing more is written behind a failed write.
+      this.#seal();
+      this.#fail(waiters, error);
     } finally {
       end();
     }
-    if ((this.#open?.rows ?? 0) >= this.#options.segmentRowsMax) await this.#seal();
+    if ((this.#open?.rows ?? 0) >= this.#options.segmentRowsMax) this.#seal();
     this.#report();
+  }
+
+  #fail(waiters: readonly Waiter[], error: unknown): void {
+    if (waiters.length === 0) return;
+    this.#metrics.commitFailures.inc();
+    this.#options.log.error({ err: error }, 'group commit failed; its requests are answered 503');
+    const failure = new GrantscopeError(
+      'spool_write_failed',
+      'the durable buffer could not write; try again later',
+      { retriable: true, stage: 'receiving' },
+    );
+    for (const waiter of waiters) {
+      this.#window.fail(waiter.hash);
+      waiter.reject(failure);
+    }
   }
 
   #takeParts(): CommitPart[] {
@@ -263,27 +349,53 @@ export class Spool {
   }
 
   async #openSegment(): Promise<OpenSegment> {
-    this.#openedAtMs = this.#options.clock.nowMs();
+    // Never before an older segment, whatever the clock does: sorted by name is sorted by age, over restarts too.
+    this.#openedAtMs = Math.max(this.#openedAtMs, this.#options.clock.nowMs());
     this.#sequence += 1;
-    // Sorted by name = sorted by age, over restarts too.
-    const id = `${this.#openedAtMs.toString().padStart(15, '0')}-${this.#sequence.toString().padStart(6, '0')}-${randomBytes(4).toString('hex')}`;
-    const segment = await OpenSegment.create(this.#options.folder, id);
-    this.#ageTimer = setTimeout(() => void this.#sealAged(segment), this.#options.segmentAgeMsMax);
+    const suffix = (this.#options.newSuffix ?? randomSuffix)();
+    const id = `${this.#openedAtMs.toString().padStart(15, '0')}-${this.#sequence.toString().padStart(6, '0')}-${suffix}`;
+    const segment = await OpenSegment.create(this.#options.folder, id, this.#disk);
+    this.#cancelAge = this.#timers.after(
+      this.#options.segmentAgeMsMax,
+      () => void this.#sealAged(segment),
+    );
     return segment;
   }
 
   async #sealAged(segment: OpenSegment): Promise<void> {
     await this.#committing;
-    if (this.#open === segment) await this.#seal();
+    if (this.#open === segment) this.#seal();
   }
 
-  async #seal(): Promise<void> {
+  /** Hands the open segment to the writer once its files are closed. */
+  #seal(): void {
     const open = this.#open;
     if (open === undefined) return;
     this.#open = undefined;
-    clearTimeout(this.#ageTimer);
-    this.#enqueue(await open.seal());
-    this.#report();
+    this.#cancelAge?.();
+    const sealing = this.#sealUntilDone(open).finally(() => {
+      this.#sealing.delete(open);
+      this.#wake();
+      this.#report();
+    });
+    this.#sealing.set(open, sealing);
+  }
+
+  /** Never rejects. A segment that cannot be cut before the spool closes is left to the next start. */
+  async #sealUntilDone(open: OpenSegment): Promise<void> {
+    for (;;) {
+      try {
+        this.#enqueue(await open.seal());
+        return;
+      } catch (error) {
+        this.#options.log.error(
+          { err: error, segment: open.id },
+          'a failed segment could not be cut to what is acknowledged; trying again',
+        );
+      }
+      if (this.#closing.signal.aborted) return;
+      await pause(this.#timers, SEAL_RETRY_MS, this.#closing.signal);
+    }
   }
 
   #enqueue(segment: SealedSegment): void {
@@ -303,45 +415,48 @@ export class Spool {
 
   async #recover(): Promise<void> {
     const { folder, log } = this.#options;
-    const files = (await readdir(folder)).sort();
-    await this.#rememberStored(files);
-    for (const file of files.filter((f) => f.endsWith('.journal'))) {
-      const id = file.slice(0, -'.journal'.length);
-      const { segment, damage } = await recoverSegment(folder, id, this.#quarantine);
-      for (const d of damage) {
-        this.#metrics.damagedRows.inc(d.rows);
-        log.error(
-          { segment: id, table: d.table, rows: d.rows, bytes: d.bytes },
-          'a block of the spool is damaged; it lies in quarantine, the rest goes on',
-        );
-      }
-      for (const hash of segment.requests) this.#window.add(hash, Promise.resolve());
-      if (segment.tables.length === 0) await rm(journalFile(folder, id), { force: true });
-      else {
-        for (const { table, rows } of segment.tables)
-          this.#metrics.recoveredRows.inc({ table }, rows);
-        this.#enqueue(segment);
-      }
+    await this.#window.load();
+    const done = idsIn(await this.#disk.list(folder), '.done');
+    const requests: string[] = [];
+    for (const id of done) requests.push(...(await requestsOfDone(this.#disk, folder, id)));
+    // In memory from here on, whether the log takes them now or later.
+    this.#doneIds = [...done];
+    if (done.length > 0) await this.#logRequests(requests);
+    const { segments, damage, tornBytes } = await recoverSegments(
+      this.#disk,
+      folder,
+      this.#quarantine,
+      (hash) => this.#window.isStored(hash),
+    );
+    for (const d of damage) {
+      this.#metrics.damagedRows.inc(d.rows);
+      log.error(d, 'a part of the spool is damaged; it lies in quarantine, the rest goes on');
     }
-    if (this.#sealed.length > 0)
+    this.#metrics.tornBytes.inc(tornBytes);
+    for (const segment of segments) {
+      for (const hash of segment.requests) this.#window.commit(hash);
+      for (const { table, rows } of segment.tables)
+        this.#metrics.recoveredRows.inc({ table }, rows);
+      this.#enqueue(segment);
+      // One more, because the numbers begin anew.
+      this.#openedAtMs = Math.max(this.#openedAtMs, openedAtMs(segment.id) + 1);
+    }
+    if (segments.length > 0)
       log.info(
-        { segments: this.#sealed.length, bytes: this.bytes },
+        { segments: segments.length, bytes: this.bytes },
         'recovered segments of an earlier run',
       );
     this.#report();
   }
+}
 
-  /** Loads the request hashes of stored segments, and removes data that a crash left behind them. */
-  async #rememberStored(files: readonly string[]): Promise<void> {
-    const { folder } = this.#options;
-    for (const file of files.filter((f) => f.endsWith('.done'))) {
-      const id = file.slice(0, -'.done'.length);
-      for (const hash of await readRequests(join(folder, file)))
-        this.#window.add(hash, Promise.resolve());
-      this.#doneIds.push(id);
-      for (const table of SEGMENT_TABLES) await rm(dataFile(folder, id, table), { force: true });
-    }
-  }
+/** The id begins with the time. */
+function openedAtMs(id: string): number {
+  return Number.parseInt(id, 10);
+}
+
+function randomSuffix(): string {
+  return randomBytes(4).toString('hex');
 }
 
 interface Waiter {
@@ -398,7 +513,15 @@ function spoolMetrics(metrics: Metrics) {
     ),
     damagedRows: metrics.counter(
       'grantscope_spool_damaged_rows_total',
-      'Rows in blocks whose checksum was wrong at start.',
+      'Rows in blocks whose checksum was wrong; they lie in quarantine.',
+    ),
+    tornBytes: metrics.counter(
+      'grantscope_spool_torn_bytes_total',
+      'Bytes behind a torn end of a journal that a start put into quarantine; most likely never acknowledged.',
+    ),
+    forgottenRequests: metrics.counter(
+      'grantscope_spool_requests_forgotten_total',
+      'Requests forgotten before the request window was over, because too many were remembered.',
     ),
     quarantined: metrics.counter(
       'grantscope_spool_quarantined_total',

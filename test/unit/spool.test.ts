@@ -3,8 +3,14 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createHash } from 'node:crypto';
 import { Spool, type SpoolOptions } from '../../collector/spool/spool.ts';
-import { retireSegment, type SealedSegment } from '../../collector/spool/segment.ts';
-import { decodeFrames, encodeFrame } from '../../collector/spool/journal.ts';
+import { nodeDisk, type Disk } from '../../collector/spool/disk.ts';
+import type { SealedSegment } from '../../collector/spool/segment.ts';
+import {
+  decodeJournal,
+  encodeFrame,
+  encodeHead,
+  encodeNote,
+} from '../../collector/spool/journal.ts';
 import type { TableSpec } from '../../model/table_spec.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { createLog } from '../../runtime/log.ts';
@@ -43,6 +49,19 @@ function newFolder(): string {
   const folder = temporaryFolder();
   cleanups.push(folder.remove);
   return folder.path;
+}
+
+/** A disk that has no room for the first segment. */
+function fullOnce(): Disk {
+  let calls = 0;
+  return {
+    ...nodeDisk,
+    open: (path, how) => {
+      calls += 1;
+      const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+      return calls === 1 ? Promise.reject(full) : nodeDisk.open(path, how);
+    },
+  };
 }
 
 async function openSpool(folder: string, overrides: Partial<SpoolOptions> = {}): Promise<Spool> {
@@ -156,8 +175,7 @@ describe('Spool', () => {
     await first.append(rows('a'), hash('1'));
     await first.flush();
     const segment = (await first.next())!;
-    await retireSegment(segment);
-    await first.retired(segment);
+    await first.retire(segment);
     expect(first.bytes).toBe(0);
     expect(readdirSync(folder).filter((f) => f.endsWith('.native'))).toEqual([]);
     const second = await openSpool(folder);
@@ -173,7 +191,7 @@ describe('Spool', () => {
     const segment = (await first.next())!;
     const file = segment.tables[0]!.file;
     const bytes = readFileSync(file);
-    await retireSegment(segment);
+    await first.retire(segment);
     writeFileSync(file, bytes);
     const second = await openSpool(folder);
     expect(second.sealedSegments).toBe(0);
@@ -190,24 +208,14 @@ describe('Spool', () => {
     await spool.flush();
     const segment = (await spool.next())!;
     expect(valuesIn(segment)).toEqual(['a']);
-    await retireSegment(segment);
-    await spool.retired(segment);
+    await spool.retire(segment);
     expect(await spool.append(rows('b'), hash('2'))).toBe('stored');
     expect(await spool.append(rows('b'), hash('2'))).toBe('repeated');
   });
 
   it('answers a request that the disk refused with a retriable error and takes the resend', async () => {
     const folder = newFolder();
-    let calls = 0;
-    const failing = {
-      ...systemClock,
-      nowMs: () => {
-        calls += 1;
-        if (calls === 1) throw new Error('ENOSPC stand-in');
-        return Date.now();
-      },
-    };
-    const spool = await openSpool(folder, { clock: failing });
+    const spool = await openSpool(folder, { disk: fullOnce() });
     await expect(spool.append(rows('a'), hash('1'))).rejects.toMatchObject({
       code: 'spool_write_failed',
       retriable: true,
@@ -223,13 +231,7 @@ describe('Spool', () => {
     expect(fates).toEqual(['stored', 'repeated', 'repeated']);
     await spool.flush();
     expect(valuesIn((await spool.next())!)).toEqual(['a']);
-    let calls = 0;
-    const nowMs = (): number => {
-      calls += 1;
-      if (calls === 1) throw new Error('ENOSPC stand-in');
-      return Date.now();
-    };
-    const failing = await openSpool(newFolder(), { clock: { ...systemClock, nowMs } });
+    const failing = await openSpool(newFolder(), { disk: fullOnce() });
     const [first, second] = await Promise.allSettled([
       failing.append(rows('a'), hash('1')),
       failing.append(rows('a'), hash('1')),
@@ -247,7 +249,7 @@ describe('Spool', () => {
     });
     const segment = (await spool.next())!;
     expect(valuesIn(segment)).toEqual(['a']);
-    await spool.retired(segment);
+    await spool.retire(segment);
     expect(await spool.next()).toBeUndefined();
   });
 });
@@ -259,24 +261,43 @@ describe('journal', () => {
   };
 
   it('reads back what it wrote', () => {
-    expect(
-      decodeFrames(Buffer.concat([encodeFrame(frame), encodeFrame({ extents: [], requests: [] })])),
-    ).toEqual({
-      frames: [frame, { extents: [], requests: [] }],
-      complete: true,
+    const empty = { extents: [], requests: [] };
+    const note = { kind: 'screened', table: 0, rows: [{ offset: 5_000_000_000, row: 9 }] } as const;
+    const parts = [encodeHead(), encodeFrame(frame), encodeFrame(empty), encodeNote(note)];
+    const ends = [8, 8 + parts[1]!.length, 8 + parts[1]!.length + parts[2]!.length];
+    expect(decodeJournal(Buffer.concat(parts))).toEqual({
+      frames: [frame, empty],
+      notes: [note],
+      frameEnds: ends.slice(1),
+      end: Buffer.concat(parts).length,
+      damagedBytes: 0,
     });
   });
 
-  it('stops at the first torn or changed byte, wherever it is, and never throws', () => {
+  it('reads format 1, which had no head', () => {
+    expect(decodeJournal(encodeFrame(frame)).frames).toEqual([frame]);
+  });
+
+  it('takes a torn end for torn, wherever it is cut, and never throws', () => {
     const one = encodeFrame(frame);
     const two = Buffer.concat([one, one]);
     for (let cut = 0; cut < two.length; cut += 1) {
-      expect(decodeFrames(two.subarray(0, cut)).frames).toHaveLength(cut < one.length ? 0 : 1);
+      const { frames, end, damagedBytes } = decodeJournal(two.subarray(0, cut));
+      expect(frames).toHaveLength(cut < one.length ? 0 : 1);
+      expect([end, damagedBytes]).toEqual([cut < one.length ? 0 : one.length, 0]);
     }
+  });
+
+  it('keeps the frames behind a changed byte, wherever it is, and counts the damage', () => {
+    const one = encodeFrame(frame);
     for (let at = 0; at < one.length; at += 1) {
-      const changed = Buffer.from(two);
+      const changed = Buffer.concat([one, one]);
       changed[at] = changed[at]! ^ 0x55;
-      expect(decodeFrames(changed)).toEqual({ frames: [], complete: false });
+      expect(decodeJournal(changed)).toMatchObject({
+        frames: [frame],
+        end: changed.length,
+        damagedBytes: one.length,
+      });
     }
   });
 });

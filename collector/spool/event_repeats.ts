@@ -1,0 +1,253 @@
+import type { Clock } from '../../runtime/clock.ts';
+import type { RowPlace } from './journal.ts';
+import { columnOf, lowCardinalityOf, readBlock, uuidAt, type Block } from './native_reader.ts';
+import type { SealedSegment } from './segment.ts';
+
+/** What makes a stored event the same event: its id is the vendor's, and some vendors use one id twice. */
+export interface EventIdentity {
+  readonly event_id: string;
+  /** Nanoseconds since the epoch, decimal. */
+  readonly time: string;
+  readonly kind: string;
+  readonly phase: string;
+  readonly outcome: string;
+  readonly source_instance: string;
+}
+
+/** Of the events with these ids and a time in the range (ns, both ends), those that are stored. */
+export type FindStored = (
+  eventIds: readonly string[],
+  from: bigint,
+  to: bigint,
+) => Promise<readonly EventIdentity[]>;
+
+const TABLE = 'grantscope.auth_events';
+/** The last of the columns that are read here, in the order of the table. */
+const LAST_COLUMN = 'outcome';
+/** A sender's clock may be this far ahead of ours. */
+const AHEAD_NS_MAX = 60e9;
+/** Events that are remembered at most; 4 bytes of memory each, at a third more slots. */
+export const EVENTS_REMEMBERED_MAX = 3_145_728;
+
+interface EventBlock {
+  readonly offset: number;
+  readonly bytes: Buffer;
+  readonly block: Block;
+}
+
+/** Events of a segment that may be repeats. */
+interface Suspects {
+  readonly segment: string;
+  readonly blocks: readonly EventBlock[];
+  readonly marks: Set<number>;
+  readonly eventIds: Set<string>;
+  /** The range of their times, ns, rounded to a double. */
+  from: number;
+  to: number;
+}
+
+/**
+ * Recognises events that are stored already although their request is new: a shipper that sends the same lines
+ * in other batches, or a request that is older than the request window. It costs little because only suspects
+ * are looked up in the store:
+ *
+ *   - an event whose mark (a hash of id and time) is among those of the last events, and
+ *   - an event whose own time is before those begin; a minute is added for senders whose clock is ahead.
+ *
+ * The store decides, by the whole identity. One collector sees its own repeats while they are recent, and
+ * everybody's that are older.
+ */
+export class EventRepeats {
+  readonly #findStored: FindStored;
+  readonly #memory: Marks;
+  #suspects: Suspects | undefined;
+
+  constructor(options: {
+    readonly findStored: FindStored;
+    readonly clock: Clock;
+    /** See `EVENTS_REMEMBERED_MAX`, its default. */
+    readonly rememberedMax?: number;
+  }) {
+    this.#findStored = options.findStored;
+    this.#memory = new Marks(options.clock, options.rememberedMax ?? EVENTS_REMEMBERED_MAX);
+  }
+
+  /** The rows of a segment that are repeats; the segments before it must be stored. Throws as the store does. */
+  async find(segment: SealedSegment): Promise<readonly RowPlace[]> {
+    // Kept when the store fails: by then the segment's own events are remembered, and all would be suspect.
+    if (this.#suspects?.segment !== segment.id) this.#suspects = await this.#readSuspects(segment);
+    const suspects = this.#suspects;
+    const stored = await this.#storedOf(suspects);
+    this.#suspects = undefined;
+    return suspects.marks.size === 0 ? [] : repeatsIn(suspects, stored);
+  }
+
+  /** Remembers the events of a segment that was screened by an earlier process. */
+  async remember(segment: SealedSegment): Promise<void> {
+    await this.#readSuspects(segment);
+  }
+
+  async #storedOf(suspects: Suspects): Promise<ReadonlySet<string>> {
+    if (suspects.eventIds.size === 0) return new Set();
+    // A double is exact to a quarter of a microsecond here.
+    const from = BigInt(suspects.from) - 1_000n;
+    const to = BigInt(suspects.to) + 1_000n;
+    return new Set((await this.#findStored([...suspects.eventIds], from, to)).map(keyOf));
+  }
+
+  async #readSuspects(segment: SealedSegment): Promise<Suspects> {
+    const suspects: Suspects = {
+      segment: segment.id,
+      blocks: (await segment.blocks(TABLE)).map(({ extent, bytes }) => ({
+        offset: extent.offset,
+        bytes,
+        block: readBlock(bytes, LAST_COLUMN),
+      })),
+      marks: new Set(),
+      eventIds: new Set(),
+      from: Number.MAX_VALUE,
+      to: 0,
+    };
+    const lateBefore = this.#memory.sinceNs + AHEAD_NS_MAX;
+    for (const { bytes, block } of suspects.blocks) {
+      forEachEvent(bytes, block, (idAt, timeAt) => {
+        const mark = markOf(bytes, idAt, timeAt);
+        const time = timeNs(bytes, timeAt);
+        const isKnown = this.#memory.add(mark);
+        if (!isKnown && time >= lateBefore) return;
+        suspects.marks.add(mark);
+        suspects.eventIds.add(uuidAt(bytes, idAt));
+        suspects.from = Math.min(suspects.from, time);
+        suspects.to = Math.max(suspects.to, time);
+      });
+    }
+    return suspects;
+  }
+}
+
+/** The suspects that are stored, and all but the first of equal ones. */
+function repeatsIn(suspects: Suspects, stored: ReadonlySet<string>): readonly RowPlace[] {
+  const repeats: RowPlace[] = [];
+  const seen = new Set<string>();
+  for (const { offset, bytes, block } of suspects.blocks) {
+    const text = (name: string): ((row: number) => string) => lowCardinalityOf(bytes, block, name);
+    const [kind, phase, outcome, instance] = [
+      text('kind'),
+      text('phase'),
+      text('outcome'),
+      text('source_instance'),
+    ];
+    forEachEvent(bytes, block, (idAt, timeAt, row) => {
+      if (!suspects.marks.has(markOf(bytes, idAt, timeAt))) return;
+      const key = keyOf({
+        event_id: uuidAt(bytes, idAt),
+        time: bytes.readBigInt64LE(timeAt).toString(),
+        kind: kind(row),
+        phase: phase(row),
+        outcome: outcome(row),
+        source_instance: instance(row),
+      });
+      if (stored.has(key) || seen.has(key)) repeats.push({ offset, row });
+      else seen.add(key);
+    });
+  }
+  return repeats;
+}
+
+function keyOf(e: EventIdentity): string {
+  return [e.event_id, e.time, e.kind, e.phase, e.outcome, e.source_instance].join('\0');
+}
+
+/** Calls with where the id and the time of each event lie. */
+function forEachEvent(
+  bytes: Buffer,
+  block: Block,
+  each: (idAt: number, timeAt: number, row: number) => void,
+): void {
+  const ids = columnOf(block, 'event_id', 'UUID').start;
+  const times = columnOf(block, 'time', "DateTime64(9, 'UTC')").start;
+  if (times + block.rows * 8 > bytes.length) throw new RangeError('the block ends too soon');
+  for (let row = 0; row < block.rows; row += 1) each(ids + row * 16, times + row * 8, row);
+}
+
+function timeNs(bytes: Buffer, at: number): number {
+  return bytes.readInt32LE(at + 4) * 0x1_0000_0000 + bytes.readUInt32LE(at);
+}
+
+/** 53 bits of hash over id and time. */
+function markOf(bytes: Buffer, idAt: number, timeAt: number): number {
+  let a = bytes.readInt32LE(idAt) ^ Math.imul(bytes.readInt32LE(idAt + 8), 0x9e3779b1);
+  let b = bytes.readInt32LE(idAt + 4) ^ Math.imul(bytes.readInt32LE(idAt + 12), 0x85ebca6b);
+  a = mixed(a ^ bytes.readInt32LE(timeAt));
+  b = mixed(b ^ Math.imul(bytes.readInt32LE(timeAt + 4), 0xc2b2ae35) ^ a);
+  a = mixed(a ^ Math.imul(b, 0x27d4eb2f));
+  return (a >>> 0) * 0x20_0000 + (b >>> 11);
+}
+
+function mixed(value: number): number {
+  let h = value;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
+
+const GENERATIONS = 4;
+/** Slots a generation is given for each of its marks. */
+const SLOTS_PER_MARK = 4 / 3;
+
+interface Generation {
+  readonly slots: Uint32Array;
+  count: number;
+  /** When it began, ns. */
+  readonly sinceNs: number;
+}
+
+/** The marks of the last events, in generations of which the oldest is dropped. */
+class Marks {
+  readonly #clock: Clock;
+  readonly #countMax: number;
+  readonly #slotBits: number;
+  #generations: readonly Generation[];
+
+  constructor(clock: Clock, rememberedMax: number) {
+    this.#clock = clock;
+    this.#countMax = Math.max(1, Math.floor(rememberedMax / GENERATIONS));
+    this.#slotBits = Math.ceil(Math.log2(this.#countMax * SLOTS_PER_MARK + 1));
+    this.#generations = [this.#newGeneration()];
+  }
+
+  /** Every event that was screened since then is remembered, ns. */
+  get sinceNs(): number {
+    return this.#generations[0]?.sinceNs ?? Number.MAX_VALUE;
+  }
+
+  /** True where the mark was known. */
+  add(mark: number): boolean {
+    const print = Math.max(1, Math.floor(mark / 0x20_0000));
+    for (const { slots } of this.#generations)
+      if (slots[slotOf(slots, mark, print)] === print) return true;
+    let newest = this.#generations.at(-1);
+    if (newest === undefined || newest.count >= this.#countMax) {
+      newest = this.#newGeneration();
+      this.#generations = [...this.#generations, newest].slice(-GENERATIONS);
+    }
+    newest.slots[slotOf(newest.slots, mark, print)] = print;
+    newest.count += 1;
+    return false;
+  }
+
+  #newGeneration(): Generation {
+    return {
+      slots: new Uint32Array(2 ** this.#slotBits),
+      count: 0,
+      sinceNs: this.#clock.nowMs() * 1e6,
+    };
+  }
+}
+
+function slotOf(slots: Uint32Array, mark: number, print: number): number {
+  const mask = slots.length - 1;
+  let slot = ((mark % 0x20_0000) ^ Math.imul(print, 0x2545f491)) & mask;
+  while (slots[slot] !== 0 && slots[slot] !== print) slot = (slot + 1) & mask;
+  return slot;
+}
