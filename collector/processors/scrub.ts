@@ -1,15 +1,5 @@
-import { decodedView } from './decoded_view.ts';
-import {
-  scanCredentials,
-  scanElements,
-  scanEmails,
-  scanJwts,
-  scanKnownShapes,
-  scanParameters,
-  scanPrivateKeys,
-  scanRandomRuns,
-  scanUserinfo,
-} from './secret_scanners.ts';
+import { replaceSecrets } from './replace_secrets.ts';
+import { couldHoldSecret, type ScanContext } from './secret_scanners.ts';
 import { createKeyClassifier, KEY_CLASS, type KeyClass } from './secret_keys.ts';
 import { scrubAttributeMap } from './scrub_attributes.ts';
 import {
@@ -26,25 +16,28 @@ export type { Scrubber, ScrubResult, ScrubbedAttributes, AttributeOptions };
 /** Texts found clean are remembered, since the same names recur in nearly every event. */
 const REMEMBERED_TEXTS_MAX = 4_096;
 const REMEMBERED_TEXT_LENGTH_MAX = 200;
-const PASSES_MAX = 5;
-const REPEATED_LENGTH_MAX = 16_384;
 /**
  * Longest text that is looked at, UTF-16 units; what lies beyond is dropped. Bounds what one hostile value costs, and
  * the stack that a pattern needs for one long run.
  */
-export const SCRUB_LENGTH_MAX = 1_048_576;
+export const SCRUB_LENGTH_MAX = 262_144;
+/** Longest URL that is kept: what a column or an attribute takes at most. */
+const SCRUBBED_URL_LENGTH_MAX = 32_768;
 /** Looked at beyond what is kept, so that a secret that begins in the kept part is seen whole enough to be known. */
 const MARGIN = 8_192;
-/** A text of these characters alone that is this short cannot hold any of the shapes. */
-const TRIVIALLY_CLEAN = /^[A-Za-z0-9_\-./ ]{0,9}$/;
 
 class DefaultScrubber implements Scrubber {
   readonly #classify: (key: string) => KeyClass;
+  readonly #freeText: ScanContext;
+  readonly #identifiers: ScanContext;
   readonly #clean = new Set<string>();
   readonly #cleanIdentifiers = new Set<string>();
 
   constructor(extraKeys: readonly string[]) {
     this.#classify = createKeyClassifier(extraKeys);
+    const shared = { classify: this.#classify, patterns: [] };
+    this.#freeText = { ...shared, free: true };
+    this.#identifiers = { ...shared, free: false };
   }
 
   scrubText(text: string, maxLength = SCRUB_LENGTH_MAX): ScrubResult {
@@ -56,10 +49,11 @@ class DefaultScrubber implements Scrubber {
   }
 
   #scrub(text: string, free: boolean): string {
-    if (TRIVIALLY_CLEAN.test(text)) return text;
+    const context = free ? this.#freeText : this.#identifiers;
+    if (context.patterns.length === 0 && !couldHoldSecret(text, free)) return text;
     const remembered = free ? this.#clean : this.#cleanIdentifiers;
     if (text.length <= REMEMBERED_TEXT_LENGTH_MAX && remembered.has(text)) return text;
-    const scrubbed = replaceAllSecrets(text, this.#classify, free);
+    const scrubbed = replaceSecrets(text, context);
     if (scrubbed === text && text.length <= REMEMBERED_TEXT_LENGTH_MAX) {
       if (remembered.size >= REMEMBERED_TEXTS_MAX) remembered.clear();
       remembered.add(text);
@@ -68,7 +62,9 @@ class DefaultScrubber implements Scrubber {
   }
 
   scrubUrl(url: string): string {
-    return this.scrubText(bareUrl(url)).text;
+    const limit = SCRUBBED_URL_LENGTH_MAX + MARGIN;
+    const bounded = url.length > limit ? url.slice(0, limit) : url;
+    return this.scrubText(bareUrl(bounded), SCRUBBED_URL_LENGTH_MAX).text;
   }
 
   isSecretKey(key: string): boolean {
@@ -115,67 +111,6 @@ function cut(scrubbed: string, original: string, maxLength: number): ScrubResult
 function withoutHalfPair(text: string): string {
   const last = text.charCodeAt(text.length - 1);
   return last >= 0xd800 && last <= 0xdbff ? text.slice(0, -1) : text;
-}
-
-/**
- * What stands where a secret stood can complete another parameter, so scrubbing goes on until nothing
- * changes. Long texts are scrubbed once, to bound what a hostile one costs.
- */
-function replaceAllSecrets(
-  text: string,
-  classify: (key: string) => KeyClass,
-  free: boolean,
-): string {
-  let current = text;
-  for (let pass = 0; pass < PASSES_MAX; pass += 1) {
-    const scrubbed = replaceSecrets(current, classify, free);
-    if (scrubbed === current || scrubbed.length > REPEATED_LENGTH_MAX) return scrubbed;
-    current = scrubbed;
-  }
-  return current;
-}
-
-function replaceSecrets(text: string, classify: (key: string) => KeyClass, free: boolean): string {
-  const view = decodedView(text);
-  const ranges: [number, number][] = [];
-  const report = (start: number, end: number): void => {
-    if (end > start) ranges.push([view.at(start), view.at(end)]);
-  };
-  scanParameters(view, classify, report);
-  scanElements(view, classify, report);
-  scanCredentials(view, report);
-  scanUserinfo(view, report);
-  scanJwts(view, report);
-  scanKnownShapes(view, report);
-  scanPrivateKeys(view, report);
-  if (free) {
-    scanEmails(view, report);
-    scanRandomRuns(view, report);
-  }
-  return ranges.length === 0 ? text : replaceRanges(text, ranges);
-}
-
-function replaceRanges(text: string, ranges: [number, number][]): string {
-  ranges.sort((a, b) => a[0] - b[0] || b[1] - a[1]);
-  const pieces: string[] = [];
-  let done = 0;
-  let open: [number, number] | undefined;
-  const close = (): void => {
-    if (open === undefined) return;
-    pieces.push(text.slice(done, open[0]), REDACTED);
-    done = open[1];
-  };
-  for (const [start, end] of ranges) {
-    if (open !== undefined && start <= open[1]) {
-      open[1] = Math.max(open[1], end);
-    } else {
-      close();
-      open = [start, end];
-    }
-  }
-  close();
-  pieces.push(text.slice(done));
-  return pieces.join('');
 }
 
 /** Cuts a URL by hand, since what attackers send often is no URL for a parser. */

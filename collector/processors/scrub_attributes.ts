@@ -13,6 +13,10 @@ export const ATTRIBUTE_KEY_LENGTH_MAX = 256;
 export const NESTING_MAX = 8;
 /** Nodes of one nested value; the rest is dropped. */
 export const NODES_MAX = 2_000;
+/** Bytes values are read this far beyond what is kept, characters, so that a secret at the cut is seen whole. */
+const BYTES_MARGIN = 8_192;
+/** Characters looked at in one nested value, for each that may be kept. */
+const WORK_PER_ROOM = 4;
 
 const HEADER_KEY = /^(?:.*\.)?(?:request|response)\.(?:header|metadata)\.(.+)$/;
 /** Headers whose values are known to hold no secret. Everything else is dropped. */
@@ -157,7 +161,7 @@ function scrubUrlValue(scrubber: Scrubber, value: unknown, max: number): Scrubbe
 
 /** Arrays, kvlists and bytes, as JSON text. */
 function scrubNested(scrubber: Scrubber, value: object, max: number): Scrubbed {
-  const walk = new NestedWalk(scrubber);
+  const walk = new NestedWalk(scrubber, max);
   const result = walk.visit(value, 0);
   const json = typeof result === 'string' ? result : JSON.stringify(result);
   const text = json.length > max ? json.slice(0, max) : json;
@@ -166,20 +170,28 @@ function scrubNested(scrubber: Scrubber, value: object, max: number): Scrubbed {
 
 class NestedWalk {
   readonly #scrubber: Scrubber;
+  /** Characters that may still be kept; what comes after would be cut from the JSON anyway. */
+  #room: number;
+  /** Characters that may still be looked at: secrets take no room, but work. */
+  #work: number;
   #nodes = 0;
   changed = false;
+  /** True where a limit (nodes, depth, length) left something out. */
+  cut = false;
 
-  constructor(scrubber: Scrubber) {
+  constructor(scrubber: Scrubber, max: number) {
     this.#scrubber = scrubber;
+    this.#room = max;
+    this.#work = WORK_PER_ROOM * max;
   }
 
   visit(value: unknown, depth: number): unknown {
     this.#nodes += 1;
-    if (this.#nodes > NODES_MAX) return this.#drop('[too many]');
+    if (this.#nodes > NODES_MAX) return this.#leaveOut('[too many]');
     if (typeof value === 'string') return this.#text(value);
     if (typeof value === 'bigint') return String(value);
     if (typeof value !== 'object' || value === null) return value;
-    if (depth >= NESTING_MAX) return this.#drop('[too deep]');
+    if (depth >= NESTING_MAX) return this.#leaveOut('[too deep]');
     if (value instanceof Uint8Array) return this.#bytes(value);
     if (Array.isArray(value)) return this.#list(value, depth);
     return this.#map(value, depth);
@@ -190,15 +202,27 @@ class NestedWalk {
     return mark;
   }
 
+  #leaveOut(mark: string): string {
+    this.cut = true;
+    return this.#drop(mark);
+  }
+
   #text(text: string): string {
-    const scrubbed = this.#scrubber.scrubText(text);
+    if (this.#room <= 0 || this.#work <= 0) return this.#leaveOut('');
+    const scrubbed = this.#scrubber.scrubText(text, this.#room);
     if (scrubbed.changed) this.changed = true;
+    if (text.length > this.#room) this.cut = true;
+    // At least one: texts of nothing are counted as nodes, and cost a look.
+    this.#work -= text.length;
+    this.#room -= Math.max(1, scrubbed.text.length);
     return scrubbed.text;
   }
 
   /** Bytes that are text are scrubbed as text; others cannot be looked into. */
   #bytes(bytes: Uint8Array): string {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+    // Up to four bytes a character; what lies beyond the room is cut.
+    const length = Math.min(bytes.byteLength, 4 * (this.#room + BYTES_MARGIN));
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, length).toString('utf8');
     return /[\u0000-\u0008\u000e-\u001f\ufffd]/.test(text)
       ? this.#drop(`[${bytes.byteLength} bytes]`)
       : this.#text(text);
@@ -211,7 +235,7 @@ class NestedWalk {
       if (typeof value === 'string') return [name, this.#drop(REDACTED)];
     }
     const kept = list.slice(0, NODES_MAX);
-    if (kept.length < list.length) this.changed = true;
+    if (kept.length < list.length) this.#leaveOut('');
     return kept.map((item) => this.visit(item, depth + 1));
   }
 
@@ -229,7 +253,7 @@ class NestedWalk {
         secret && !isNothing(value) ? this.#drop(REDACTED) : this.visit(value, depth + 1);
       out.push([this.#text(key), kept]);
     }
-    if (entries.length > NODES_MAX) this.changed = true;
+    if (entries.length > NODES_MAX) this.#leaveOut('');
     return Object.fromEntries(out);
   }
 }
