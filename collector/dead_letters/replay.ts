@@ -61,7 +61,6 @@ export interface ReplayReport extends ReplayCounts {
 interface Letter {
   readonly letter_id: string;
   readonly source_id: string;
-  readonly received_at: string;
   readonly received_ns: string;
   readonly reason: RejectCode;
   readonly message: string;
@@ -276,7 +275,7 @@ class Replay {
         ? sql``
         : sql` AND (toUnixTimestamp64Nano(received_at), letter_id) > (${param.int64(BigInt(after.received_ns))}, ${param.uuid(after.letter_id)})`;
     return this.#deps.store.query<Letter>(
-      sql`SELECT letter_id, source_id, toString(received_at) AS received_at, toString(toUnixTimestamp64Nano(grantscope.dead_letters.received_at)) AS received_ns, reason, message, form, record, content_seed, key_id, redactions FROM grantscope.dead_letters FINAL WHERE ${this.#where()}${cursor} ORDER BY toUnixTimestamp64Nano(grantscope.dead_letters.received_at), letter_id LIMIT ${param.uint(limit)}`,
+      sql`SELECT letter_id, source_id, toString(toUnixTimestamp64Nano(received_at)) AS received_ns, reason, message, form, record, content_seed, key_id, redactions FROM grantscope.dead_letters FINAL WHERE ${this.#where()}${cursor} ORDER BY received_at, letter_id LIMIT ${param.uint(limit)}`,
     );
   }
 
@@ -290,8 +289,6 @@ class Replay {
 }
 
 /** The columns that the mark keeps: a row of a higher version replaces the whole row. */
-function storedColumns(letter: Letter): Record<string, unknown> {
-  const columns: Record<string, unknown> = { ...letter };
-  delete columns['received_ns'];
-  return columns;
+function storedColumns({ received_ns, ...columns }: Letter): Record<string, unknown> {
+  return { ...columns, received_at: clickHouseTime(BigInt(received_ns)) };
 }
