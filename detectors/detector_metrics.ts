@@ -12,6 +12,9 @@ export class DetectorMetrics {
   readonly errors;
   readonly truncated;
   readonly sweepChanges;
+  readonly skipped;
+  readonly forgotten;
+  readonly rotation;
 
   constructor(metrics: Metrics) {
     const rule = ['rule'] as const;
@@ -58,6 +61,20 @@ export class DetectorMetrics {
     this.sweepChanges = metrics.counter(
       'grantscope_detector_sweep_changes_total',
       'Findings that only the sweep found or changed.',
+      rule,
+    );
+    this.skipped = metrics.counter(
+      'grantscope_detector_skipped_total',
+      'Looks at new events that a rule was spared, since none of them concerned it.',
+      rule,
+    );
+    this.forgotten = metrics.counter(
+      'grantscope_detector_watch_evictions_total',
+      'Entities that the live pass had to forget for lack of room; the sweep looks at them.',
+    );
+    this.rotation = metrics.gauge(
+      'grantscope_detector_sweep_behind_seconds',
+      'Ingest time since which the sweep of a rule has not been through yet.',
       rule,
     );
   }

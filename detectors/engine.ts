@@ -27,6 +27,8 @@ export interface Unit {
 export interface UnitFindings {
   readonly unit: Unit;
   readonly findings: readonly FindingContent[];
+  /** Tokens that the rule asked for beyond the entity's own events. */
+  readonly followedTokens: readonly string[];
 }
 
 export interface PageResult {
@@ -82,7 +84,8 @@ export async function evaluateUnits(
       const input = { entity: unit.entity, events, clients, window };
       const signals = events.length === 0 ? [] : detector.evaluate(input);
       const findings = signals.map((s) => toFinding(detector, tenant, unit.entity, s));
-      results.push({ unit, findings });
+      const followedTokens = histories.followed.get(unit.entity)?.tokens ?? [];
+      results.push({ unit, findings, followedTokens });
     }
   }
   return { results, eventsRead, truncated };
@@ -100,6 +103,7 @@ interface Selection {
 }
 
 interface Histories {
+  readonly followed: ReadonlyMap<string, FollowRefs>;
   readonly events: ReadonlyMap<string, readonly AuthEvent[]>;
   readonly eventsRead: number;
   readonly truncated: number;
@@ -134,6 +138,7 @@ async function readHistories(
   const more = await readFollowed(store, tenant, followed);
   await events.load(more);
   return {
+    followed,
     events: collect([...mentions, ...more], events),
     eventsRead: events.size,
     truncated: truncated + countFull(more),

@@ -137,6 +137,21 @@ export async function writeFindings(
   return writer.changes;
 }
 
+/** Findings whose tokens are remembered after a restart, newest first. */
+const FOLLOWED_FINDINGS_MAX = 10_000;
+
+/** The tokens of a rule's newest findings, by the entity that they belong to. */
+export async function readFollowedTokens(
+  store: Store,
+  tenant: string,
+  rule: string,
+): Promise<readonly { readonly entity: string; readonly tokens: readonly string[] }[]> {
+  return store.query(sql`
+    SELECT entity_ref AS entity, token_refs AS tokens FROM grantscope.findings FINAL
+    WHERE tenant = ${param.string(tenant)} AND rule_id = ${param.string(rule)} AND state != 'superseded'
+    ORDER BY last_event_time DESC, finding_id LIMIT ${param.uint(FOLLOWED_FINDINGS_MAX)}`);
+}
+
 /** Closes findings that were quiet for long enough. */
 export async function closeQuietFindings(
   store: Store,

@@ -1,4 +1,4 @@
-import type { BoundDetector } from '../model/define_detector.ts';
+import type { BoundDetector, RefSlice } from '../model/define_detector.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { messageOf } from '../runtime/errors.ts';
 import type { Log } from '../runtime/log.ts';
@@ -10,23 +10,26 @@ import {
   addChanges,
   closeQuietFindings,
   NO_CHANGES,
+  readFollowedTokens,
   writeFindings,
   type FindingChanges,
   type WriteContext,
 } from './findings_store.ts';
 import type { DetectorMetrics } from './detector_metrics.ts';
+import { hasRegistrations, isConcerned, NewsLog, readNews, type News } from './news.ts';
 import {
   ingestCondition,
   makeScope,
   readBounds,
+  readLedgerRows,
   storeNow,
   type IngestRange,
-  type ScopeBounds,
 } from './scopes.ts';
+import { WATCH_LIMITS, Watcher, type WatchLimits } from './watcher.ts';
 import { readWatermarks, writeWatermarks } from './watermarks.ts';
 
 /** Limits and rhythms of the runner; the defaults are `RUNNER_LIMITS`. */
-export interface RunnerLimits {
+export interface RunnerLimits extends WatchLimits {
   /** Units (entities, or entity-days) that a rule evaluates per cycle; the rest waits for the next cycle. */
   readonly unitsPerCycleMax: number;
   /** Units that are read and evaluated at once. */
@@ -38,6 +41,13 @@ export interface RunnerLimits {
   /** Pause between two sweeps, ms. */
   readonly sweepIntervalMs: number;
   /**
+   * Ledger rows that one sweep of a rule reads. In a larger ledger it takes as many sweeps to come round, so that what
+   * a sweep costs does not grow.
+   */
+  readonly sweepRowsMax: number;
+  /** How much of the past a new process looks at before it begins, so that its memory is not empty, ms. */
+  readonly warmMs: number;
+  /**
    * How far a first look reaches back behind the one before, ms. A server runs inserts and queries side by side, so
    * a row may show up later than its inserted_at says; the embedded engine runs them one after the other.
    */
@@ -45,29 +55,46 @@ export interface RunnerLimits {
 }
 
 export const RUNNER_LIMITS: RunnerLimits = {
+  ...WATCH_LIMITS,
   unitsPerCycleMax: 2_000,
   unitsPerPage: 500,
   sliceMs: 3_600_000,
   sweepLagMs: 60_000,
-  sweepIntervalMs: 15_000,
+  sweepIntervalMs: 60_000,
+  sweepRowsMax: 2_000_000,
+  warmMs: 600_000,
   overlapMs: 2_000,
 };
 
 const NS_PER_MS = 1_000_000n;
+/** References by their lower 64 bits end here. */
+const REFS_END = 2n ** 64n;
+/** How much of what was looked at once a restart may look at again, ns. */
+const SEEN_SAVE_NS = 10_000_000_000n;
 
-/** A stretch of ingest time that a rule is working through. */
+/** A stretch of ingest time that a rule's whole query of candidates works through. */
 interface Pass extends IngestRange {
   readonly isSweep: boolean;
   readonly after: Unit | undefined;
+  readonly news: News;
+  readonly slice: RefSlice | undefined;
+  /** More than a first look could take, so that this pass stands for it too. */
+  readonly isHuge: boolean;
 }
 
 interface RuleState {
   readonly detector: BoundDetector;
   /** Everything up to here was evaluated after it was surely visible: durable. */
   sweptTo: bigint;
-  /** Everything visible up to here was evaluated once: in memory. */
+  /** Everything visible up to here was looked at once. */
   seenTo: bigint;
+  /** What a restart would begin with. */
+  savedSeenTo: bigint;
   pending: Pass | undefined;
+  /** Entities that a first look named and that wait for their evaluation. */
+  readonly queue: Set<string>;
+  /** The sweep over slices that is under way: how far it will have swept, and where the next slice begins. */
+  rotation: { readonly to: bigint; readonly cursor: bigint } | undefined;
   hasNewWatermark: boolean;
 }
 
@@ -82,8 +109,13 @@ export interface CycleResult {
 /** What all rules of one cycle share. */
 interface Cycle {
   readonly now: bigint;
-  readonly registry: ClientRegistry;
-  readonly bounds: Map<string, ScopeBounds>;
+  readonly isSweepDue: boolean;
+  /** Rules whose sweep has had its slice. */
+  readonly swept: Set<string>;
+  /** What is new, by range. */
+  readonly news: Map<string, News>;
+  registry: ClientRegistry;
+  ledgerRows: number | undefined;
 }
 
 export interface RunnerOptions {
@@ -98,34 +130,35 @@ export interface RunnerOptions {
 }
 
 /**
- * Evaluates what arrives. Each rule reads new rows twice: once at once, so that a finding appears within a
- * cycle, and once again by the sweep, when every insert that began before is visible for certain. Only the
- * sweep moves the durable watermark. Evaluation is idempotent, so reading twice changes nothing.
+ * Evaluates what arrives. Each rule gets to know new rows twice. At once, so that a finding appears within a cycle: one
+ * scan that all rules share tells which of them are concerned, and a bounded memory which entities (watcher.ts). And
+ * once again by the sweep, which asks the rule's whole query of candidates, when every insert that began before is
+ * visible for certain. Only the sweep moves the durable watermark. Evaluation is idempotent, so twice changes nothing.
  */
 export class Runner {
   readonly #options: RunnerOptions;
   readonly #limits: RunnerLimits;
+  readonly #watcher: Watcher;
+  readonly #newsLog = new NewsLog();
   #states: RuleState[] | undefined;
+  #registry: ClientRegistry | undefined;
   #lastSweep: bigint | undefined;
+  #evictionsCounted = 0;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
     this.#limits = { ...RUNNER_LIMITS, ...options.limits };
+    this.#watcher = new Watcher(options.store, options.tenant, this.#limits);
   }
 
   /** One cycle over all rules. A rule that fails is counted, logged and tried again in the next cycle. */
   async cycle(): Promise<CycleResult> {
-    const { store, tenant } = this.#options;
-    const states = (this.#states ??= await this.#loadStates());
-    const registrations = await readRegistrations(store, tenant);
-    const registry = new ClientRegistry(this.#options.clients, registrations);
-    const cycle: Cycle = { now: await storeNow(store), registry, bounds: new Map() };
-    const sweepEvery = BigInt(this.#limits.sweepIntervalMs) * NS_PER_MS;
-    const isSweepDue = this.#lastSweep === undefined || cycle.now - this.#lastSweep >= sweepEvery;
-    if (isSweepDue) this.#lastSweep = cycle.now;
+    const now = await storeNow(this.#options.store);
+    const states = (this.#states ??= await this.#loadStates(now));
+    const cycle = await this.#startCycle(states, now);
     let total: CycleResult = { changes: NO_CHANGES, units: 0, hasMore: false, errors: 0 };
     for (const state of states) {
-      const result = await this.#runRule(state, cycle, isSweepDue);
+      const result = await this.#runRule(state, cycle);
       total = {
         changes: addChanges(total.changes, result.changes),
         units: total.units + result.units,
@@ -134,6 +167,9 @@ export class Runner {
       };
     }
     await this.#saveWatermarks(states);
+    const { evictions } = this.#watcher;
+    this.#options.metrics.forgotten.inc(evictions - this.#evictionsCounted);
+    this.#evictionsCounted = evictions;
     return total;
   }
 
@@ -147,14 +183,80 @@ export class Runner {
     }
   }
 
-  async #loadStates(): Promise<RuleState[]> {
-    const watermarks = await readWatermarks(this.#options.store, this.#options.tenant);
-    return this.#options.detectors.map((detector) => {
+  /** The shared scan: what is new, and the registrations where they changed. */
+  async #startCycle(states: readonly RuleState[], now: bigint): Promise<Cycle> {
+    const sweepEvery = BigInt(this.#limits.sweepIntervalMs) * NS_PER_MS;
+    const isSweepDue = this.#lastSweep === undefined || now - this.#lastSweep >= sweepEvery;
+    const empty = this.#registry ?? new ClientRegistry(this.#options.clients, []);
+    const shared = { swept: new Set<string>(), news: new Map<string, News>(), registry: empty };
+    const cycle: Cycle = { now, isSweepDue, ...shared, ledgerRows: undefined };
+    let isStale = this.#registry === undefined || isSweepDue;
+    for (const state of states) {
+      const range = await this.#liveRange(state, cycle);
+      if (range !== undefined && hasRegistrations(await this.#newsOf(cycle, range))) isStale = true;
+    }
+    if (isStale) {
+      const { store, tenant, clients } = this.#options;
+      cycle.registry = new ClientRegistry(clients, await readRegistrations(store, tenant));
+      this.#registry = cycle.registry;
+    }
+    if (isSweepDue) {
+      await this.#extendNewsLog(now - BigInt(this.#limits.sweepLagMs) * NS_PER_MS);
+      this.#lastSweep = now;
+    }
+    return cycle;
+  }
+
+  /** Notes what became visible for certain, once for the sweeps of all rules. */
+  async #extendNewsLog(visibleTo: bigint): Promise<void> {
+    const from = this.#newsLog.to;
+    // What came before this process began is unknown, so the first sweep runs all rules.
+    const range = { from: from ?? visibleTo, to: visibleTo };
+    if (from !== undefined && range.from >= range.to) return;
+    const { store, tenant } = this.#options;
+    this.#newsLog.add(range.from, range.to, await readNews(store, tenant, ingestCondition(range)));
+  }
+
+  async #loadStates(now: bigint): Promise<RuleState[]> {
+    const { store, tenant } = this.#options;
+    const watermarks = await readWatermarks(store, tenant);
+    const states = this.#options.detectors.map((detector): RuleState => {
       const { id, version } = detector.docs;
       const mark = watermarks.find((w) => w.rule_id === id && w.rule_version === version);
       const sweptTo = mark?.sweptTo ?? 0n;
-      return { detector, sweptTo, seenTo: sweptTo, pending: undefined, hasNewWatermark: false };
+      const seenTo = mark?.seenTo ?? 0n;
+      const progress = { sweptTo, seenTo, savedSeenTo: seenTo, pending: undefined };
+      return {
+        detector,
+        ...progress,
+        queue: new Set(),
+        rotation: undefined,
+        hasNewWatermark: false,
+      };
     });
+    for (const state of states) if (state.seenTo > 0n) await this.#warm(state, now);
+    return states;
+  }
+
+  /** Lets a rule's watch look at the last minutes before its watermark, and at the findings it has. */
+  async #warm({ detector, seenTo }: RuleState, now: bigint): Promise<void> {
+    const { store, tenant } = this.#options;
+    const { watch, docs } = detector;
+    if (watch === undefined) return;
+    this.#watcher.startAfter(docs.id, Number(now / 1_000_000_000n));
+    if (watch.by === 'facets' && watch.followed !== undefined)
+      for (const { entity, tokens } of await readFollowedTokens(store, tenant, docs.id))
+        this.#watcher.follow(docs.id, entity, tokens);
+    let warmNs = BigInt(this.#limits.warmMs) * NS_PER_MS;
+    for (;;) {
+      const condition = ingestCondition({ from: seenTo - warmNs, to: seenTo });
+      const news = await readNews(store, tenant, condition);
+      if (news.rows <= this.#limits.streamRowsMax) {
+        if (news.rows > 0) await this.#watcher.look(detector, condition, news);
+        return;
+      }
+      warmNs /= 2n;
+    }
   }
 
   async #saveWatermarks(states: readonly RuleState[]): Promise<void> {
@@ -162,24 +264,29 @@ export class Runner {
     await writeWatermarks(
       this.#options.store,
       this.#options.tenant,
-      moved.map((s) => ({
-        rule_id: s.detector.docs.id,
-        rule_version: s.detector.docs.version,
-        sweptTo: s.sweptTo,
-      })),
+      moved.map((s) => {
+        // What waits for its evaluation would be forgotten by a restart.
+        if (s.queue.size === 0) s.savedSeenTo = s.seenTo;
+        return {
+          rule_id: s.detector.docs.id,
+          rule_version: s.detector.docs.version,
+          sweptTo: s.sweptTo,
+          seenTo: s.savedSeenTo,
+        };
+      }),
       this.#options.clock.nowMs(),
     );
     for (const state of moved) state.hasNewWatermark = false;
   }
 
-  async #runRule(state: RuleState, cycle: Cycle, isSweepDue: boolean): Promise<CycleResult> {
+  async #runRule(state: RuleState, cycle: Cycle): Promise<CycleResult> {
     const { metrics, log } = this.#options;
     const rule = state.detector.docs.id;
     const endTimer = metrics.duration.startTimer({ rule });
     let result: CycleResult = { changes: NO_CHANGES, units: 0, hasMore: false, errors: 0 };
     try {
-      result = await this.#advance(state, cycle, isSweepDue);
-      if (isSweepDue) {
+      result = await this.#advance(state, cycle);
+      if (cycle.isSweepDue) {
         const closed = await closeQuietFindings(this.#options.store, this.#writeContext(state));
         metrics.countChanges(rule, closed);
         result = { ...result, changes: addChanges(result.changes, closed) };
@@ -192,8 +299,10 @@ export class Runner {
     endTimer();
     metrics.cycles.inc({ rule });
     metrics.saturated.set({ rule }, result.hasMore ? 1 : 0);
-    const behind = cycle.now > state.seenTo ? cycle.now - state.seenTo : 0n;
-    metrics.lag.set({ rule }, Number(behind / NS_PER_MS) / 1_000);
+    const secondsSince = (time: bigint): number =>
+      cycle.now > time ? Number((cycle.now - time) / NS_PER_MS) / 1_000 : 0;
+    metrics.lag.set({ rule }, secondsSince(state.seenTo));
+    if (state.sweptTo > 0n) metrics.rotation.set({ rule }, secondsSince(state.sweptTo));
     return result;
   }
 
@@ -206,59 +315,128 @@ export class Runner {
     };
   }
 
-  /** Works passes off until the rule is up to date or has reached its limit. */
-  async #advance(state: RuleState, cycle: Cycle, isSweepDue: boolean): Promise<CycleResult> {
+  /** Works off what waits until the rule is up to date or has reached its limit. */
+  async #advance(state: RuleState, cycle: Cycle): Promise<CycleResult> {
     let changes = NO_CHANGES;
     let units = 0;
     for (;;) {
-      const pass = state.pending ?? (await this.#nextPass(state, cycle, isSweepDue));
-      if (pass === undefined) return { changes, units, hasMore: false, errors: 0 };
-      state.pending = pass;
+      if (state.queue.size === 0) state.pending ??= await this.#nextPass(state, cycle);
+      const { pending } = state;
+      if (state.queue.size === 0 && pending === undefined)
+        return { changes, units, hasMore: false, errors: 0 };
       const budget = this.#limits.unitsPerCycleMax - units;
       if (budget <= 0) return { changes, units, hasMore: true, errors: 0 };
-      const done = await this.#runPage(
-        state,
-        cycle,
-        pass,
-        Math.min(budget, this.#limits.unitsPerPage),
-      );
+      const limit = Math.min(budget, this.#limits.unitsPerPage);
+      const done =
+        state.queue.size > 0 || pending === undefined
+          ? await this.#runQueue(state, cycle, limit)
+          : await this.#runPage(state, cycle, pending, limit);
       changes = addChanges(changes, done.changes);
       units += done.units;
     }
   }
 
-  async #nextPass(state: RuleState, cycle: Cycle, isSweepDue: boolean): Promise<Pass | undefined> {
-    const visibleTo = cycle.now - BigInt(this.#limits.sweepLagMs) * NS_PER_MS;
-    if (isSweepDue && visibleTo > state.sweptTo) {
-      const range = await this.#slice(cycle, { from: state.sweptTo, to: visibleTo });
-      return { ...range, isSweep: true, after: undefined };
+  /** What the rule's whole query of candidates is to be asked next. A first look, where it suffices, fills the queue. */
+  async #nextPass(state: RuleState, cycle: Cycle): Promise<Pass | undefined> {
+    for (;;) {
+      if (state.queue.size > 0) return undefined;
+      const sweep = await this.#nextSweep(state, cycle);
+      if (sweep !== undefined) return sweep;
+      const range = await this.#liveRange(state, cycle);
+      if (range === undefined) return undefined;
+      const news = await this.#newsOf(cycle, range);
+      const pass = this.#passOver(range, news, false);
+      if (!(await this.#isAnsweredByLook(state, cycle, pass))) return pass;
+      finish(state, pass);
     }
+  }
+
+  #passOver(range: IngestRange, news: News, isSweep: boolean): Pass {
+    // NaN, where nobody counted, is as good as many.
+    const isHuge = !(news.rows <= this.#limits.streamRowsMax);
+    return { ...range, isSweep, after: undefined, news, slice: undefined, isHuge };
+  }
+
+  /** True where the rule is not concerned, or its watch can tell which entities are. */
+  async #isAnsweredByLook(state: RuleState, cycle: Cycle, pass: Pass): Promise<boolean> {
+    const { detector } = state;
+    if (!isConcerned(detector, pass.news, cycle.registry)) {
+      if (pass.news.rows > 0) this.#options.metrics.skipped.inc({ rule: detector.docs.id });
+      return true;
+    }
+    if (detector.watch === undefined || pass.isHuge) return false;
+    const look = await this.#watcher.look(detector, ingestCondition(pass), pass.news);
+    if (!look.isSure) return false;
+    for (const entity of look.entities) state.queue.add(entity);
+    return true;
+  }
+
+  /** What came since the rule looked last. */
+  async #liveRange(state: RuleState, cycle: Cycle): Promise<IngestRange | undefined> {
     const seen = state.seenTo > state.sweptTo ? state.seenTo : state.sweptTo;
     if (seen >= cycle.now) return undefined;
     const overlap = this.#options.store.isEmbedded ? 0 : this.#limits.overlapMs;
     const reachingBack = seen - BigInt(overlap) * NS_PER_MS;
     const from = reachingBack > state.sweptTo ? reachingBack : state.sweptTo;
-    const range = await this.#slice(cycle, { from, to: cycle.now });
-    return { ...range, isSweep: false, after: undefined };
+    return this.#shorten({ from, to: cycle.now });
+  }
+
+  async #nextSweep(state: RuleState, cycle: Cycle): Promise<Pass | undefined> {
+    const { detector } = state;
+    const visibleTo = cycle.now - BigInt(this.#limits.sweepLagMs) * NS_PER_MS;
+    const isDue = cycle.isSweepDue && !cycle.swept.has(detector.docs.id);
+    if (!isDue || visibleTo <= state.sweptTo) return undefined;
+    const whole = { from: state.sweptTo, to: visibleTo };
+    const range = detector.sliced ? whole : await this.#shorten(whole);
+    const news = this.#newsLog.between(range.from, range.to);
+    const pass = this.#passOver(range, news, true);
+    if (state.rotation === undefined && !isConcerned(detector, news, cycle.registry)) {
+      if (news.rows > 0) this.#options.metrics.skipped.inc({ rule: detector.docs.id });
+      finish(state, pass);
+      return this.#nextSweep(state, cycle);
+    }
+    if (!detector.sliced) return pass;
+    cycle.ledgerRows ??= await readLedgerRows(this.#options.store);
+    const slices = BigInt(Math.max(1, Math.ceil(cycle.ledgerRows / this.#limits.sweepRowsMax)));
+    state.rotation ??= { to: visibleTo, cursor: 0n };
+    const from = state.rotation.cursor;
+    const end = from + REFS_END / slices;
+    // The last slice takes what a division leaves over.
+    const to = end + REFS_END / (slices * 2n) >= REFS_END ? REFS_END : end;
+    return { ...pass, slice: { from, to } };
   }
 
   /** Shortens a range to what is taken up at once; leaps over stretches without rows. */
-  async #slice(cycle: Cycle, range: IngestRange): Promise<IngestRange> {
+  async #shorten(range: IngestRange): Promise<IngestRange> {
     const sliceNs = BigInt(this.#limits.sliceMs) * NS_PER_MS;
     if (range.to - range.from <= sliceNs) return range;
-    const bounds = await this.#boundsOf(cycle, range);
+    const { store, tenant } = this.#options;
+    const bounds = await readBounds(store, tenant, ingestCondition(range));
     const end = bounds.firstInserted + sliceNs;
     return bounds.rows === 0 || end >= range.to ? range : { from: range.from, to: end };
   }
 
-  async #boundsOf(cycle: Cycle, range: IngestRange): Promise<ScopeBounds> {
+  /** What a range holds, read once a cycle. */
+  async #newsOf(cycle: Cycle, range: IngestRange): Promise<News> {
     const key = `${range.from} ${range.to}`;
-    const before = cycle.bounds.get(key);
+    const before = cycle.news.get(key);
     if (before !== undefined) return before;
     const { store, tenant } = this.#options;
-    const bounds = await readBounds(store, tenant, ingestCondition(range));
-    cycle.bounds.set(key, bounds);
-    return bounds;
+    const news = await readNews(store, tenant, ingestCondition(range));
+    cycle.news.set(key, news);
+    return news;
+  }
+
+  async #runQueue(
+    state: RuleState,
+    cycle: Cycle,
+    limit: number,
+  ): Promise<{ changes: FindingChanges; units: number }> {
+    const entities = [...state.queue].slice(0, limit);
+    const units = entities.map((entity) => ({ entity, day: '' }));
+    const changes = await this.#evaluate(state, cycle, units);
+    for (const entity of entities) state.queue.delete(entity);
+    return { changes, units: units.length };
   }
 
   async #runPage(
@@ -268,35 +446,55 @@ export class Runner {
     limit: number,
   ): Promise<{ changes: FindingChanges; units: number }> {
     const { store, tenant, metrics } = this.#options;
-    const rule = state.detector.docs.id;
-    const bounds = await this.#boundsOf(cycle, pass);
-    const scope = makeScope(tenant, ingestCondition(pass), bounds, cycle.registry);
-    const page = { after: pass.after, limit };
-    const units = bounds.rows === 0 ? [] : await readUnits(store, state.detector, scope, page);
+    const { detector } = state;
+    const scope = makeScope(tenant, ingestCondition(pass), pass.news, cycle.registry, pass.slice);
+    const units = await readUnits(store, detector, scope, { after: pass.after, limit });
+    const changes = await this.#evaluate(state, cycle, units);
+    if (pass.isSweep) metrics.sweepChanges.inc({ rule: detector.docs.id }, changes.ids.length);
+    if (units.length >= limit) state.pending = { ...pass, after: units.at(-1) };
+    else if (finish(state, pass) === 'slice') cycle.swept.add(detector.docs.id);
+    return { changes, units: units.length };
+  }
+
+  async #evaluate(state: RuleState, cycle: Cycle, units: readonly Unit[]): Promise<FindingChanges> {
+    // An idle cycle is not worth a trace.
+    if (units.length === 0) return NO_CHANGES;
+    const { store, tenant, metrics } = this.#options;
+    const { detector } = state;
+    const rule = detector.docs.id;
     const work = async () => {
-      const evaluated = await evaluateUnits(store, state.detector, tenant, cycle.registry, units);
+      const evaluated = await evaluateUnits(store, detector, tenant, cycle.registry, units);
       const context = this.#writeContext(state);
       return { evaluated, changes: await writeFindings(store, context, evaluated.results) };
     };
-    // An idle cycle is not worth a trace.
-    const { evaluated, changes } =
-      units.length === 0
-        ? await work()
-        : await inSpan('detect.page', { rule, units: units.length }, work);
+    const { evaluated, changes } = await inSpan('detect.page', { rule, units: units.length }, work);
+    for (const { unit, findings, followedTokens } of evaluated.results)
+      if (findings.length > 0) this.#watcher.follow(rule, unit.entity, followedTokens);
     metrics.entities.inc({ rule }, units.length);
     metrics.truncated.inc({ rule }, evaluated.truncated);
     metrics.countChanges(rule, changes);
-    if (pass.isSweep) metrics.sweepChanges.inc({ rule }, changes.ids.length);
-    if (units.length >= limit) state.pending = { ...pass, after: units.at(-1) };
-    else finish(state, pass);
-    return { changes, units: units.length };
+    return changes;
   }
 }
 
-function finish(state: RuleState, pass: Pass): void {
+/** Notes that a pass is done; `slice` where the sweep has not come round yet. */
+function finish(state: RuleState, pass: Pass): 'slice' | 'done' {
   state.pending = undefined;
-  if (pass.to > state.seenTo && pass.from <= state.seenTo) state.seenTo = pass.to;
-  if (!pass.isSweep) return;
-  state.sweptTo = pass.to;
+  if (pass.isSweep && pass.slice !== undefined && pass.slice.to < REFS_END) {
+    if (state.rotation !== undefined)
+      state.rotation = { to: state.rotation.to, cursor: pass.slice.to };
+    return 'slice';
+  }
+  const isWhole = pass.slice === undefined || pass.slice.from === 0n;
+  const isFirstLook = !pass.isSweep || (pass.isHuge && isWhole);
+  if (isFirstLook && pass.to > state.seenTo && pass.from <= state.seenTo) state.seenTo = pass.to;
+  if (!pass.isSweep) {
+    const isFar = state.seenTo - state.savedSeenTo >= SEEN_SAVE_NS;
+    if (isFar && pass.news.rows > 0) state.hasNewWatermark = true;
+    return 'done';
+  }
+  state.sweptTo = state.rotation?.to ?? pass.to;
+  state.rotation = undefined;
   state.hasNewWatermark = true;
+  return 'done';
 }

@@ -1,4 +1,4 @@
-import type { CandidateScope, ClientLookup } from '../model/define_detector.ts';
+import type { CandidateScope, ClientLookup, RefSlice } from '../model/define_detector.ts';
 import { param, sql, type Sql } from '../model/sql.ts';
 import type { Store } from '../store/client.ts';
 import { nsOfClickHouseTime, timeSql } from '../store/read_events.ts';
@@ -59,8 +59,18 @@ export async function storeNow(store: Store): Promise<bigint> {
 export function makeScope(
   tenant: string,
   condition: Sql,
-  bounds: ScopeBounds,
+  bounds: Pick<ScopeBounds, 'timeFrom' | 'timeTo'>,
   clients: ClientLookup,
+  slice?: RefSlice,
 ): CandidateScope {
-  return { tenant, condition, timeFrom: bounds.timeFrom, timeTo: bounds.timeTo, clients };
+  const { timeFrom, timeTo } = bounds;
+  return { tenant, condition, timeFrom, timeTo, clients, slice };
+}
+
+/** Rows of the token ledger, over all tenants: told by the parts' metadata. */
+export async function readLedgerRows(store: Store): Promise<number> {
+  const [row] = await store.query<{ n: string }>(
+    sql`SELECT count() AS n FROM grantscope.token_events`,
+  );
+  return Number(row?.n ?? 0);
 }

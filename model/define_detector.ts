@@ -43,11 +43,20 @@ export function registryKey(clientId: string, value: string): string {
   return `${clientId}\n${value}`;
 }
 
+/** A share of all references, by their lower 64 bits, [from, to): a stretch of the ledger's order. */
+export interface RefSlice {
+  readonly from: bigint;
+  /** Exclusive; 2^64 means: to the end. */
+  readonly to: bigint;
+}
+
 /** What is new: rows that satisfy `condition`. */
 export interface CandidateScope {
   readonly tenant: string;
   /** On `inserted_at` (live) or on `time` (backtest); auth_events and token_events have both columns. */
   readonly condition: Sql;
+  /** Asks for entities of this slice only; absent: for all. Only rules with `sliced` get one. */
+  readonly slice?: RefSlice | undefined;
   /** Event times of the new rows lie in [timeFrom, timeTo], ns. */
   readonly timeFrom: bigint;
   readonly timeTo: bigint;
@@ -87,6 +96,85 @@ export interface FollowRefs {
   readonly tokens?: readonly Ref[];
   readonly families?: readonly Ref[];
   readonly grants?: readonly Ref[];
+}
+
+/** New events that look alike, as the one scan that all rules share tells them. */
+export interface EventFact {
+  readonly kind: string;
+  readonly outcome: string;
+  /** Role and type of each token that these events mention: two lists of one length. */
+  readonly roles: readonly string[];
+  readonly types: readonly string[];
+  /** Whether they name a grant or a token family. */
+  readonly hasGroup: boolean;
+}
+
+/** True where an event of this fact mentions a token of one of the types in one of the roles. */
+export function mentions(
+  fact: EventFact,
+  roles: readonly string[],
+  types: readonly string[],
+): boolean {
+  return fact.roles.some((role, i) => roles.includes(role) && types.includes(fact.types[i] ?? ''));
+}
+
+/** Compact rows about new events: a reference and up to `FACETS_MAX` numbers each. */
+export interface WatchStream {
+  /** Spares the query where no new event satisfies it; every row of the stream must. */
+  readonly concerns: (fact: EventFact) => boolean;
+  /** A table, with ARRAY JOIN where references are in a list. The engine adds tenant and what is new. */
+  readonly from: Sql;
+  readonly where: Sql;
+  /** UUID. */
+  readonly key: Sql;
+  /** UInt64 each, of which 32 bits are kept; 0 stands for unknown. */
+  readonly facets: readonly Sql[];
+}
+
+/** Facets per stream. */
+export const FACETS_MAX = 3;
+
+/** What was seen of one entity, facet by facet, over all rows that the filter remembers. */
+export interface SeenFacets {
+  /** A known value was seen. */
+  has(facet: number): boolean;
+  /** Two different known values were seen. */
+  varies(facet: number): boolean;
+}
+
+/**
+ * A cheap first look at what is new, kept in a bounded memory (detectors/watch_memory.ts): which entities are worth a
+ * look-up? It may name too many. It must name every entity that `evaluate` could conclude about differently after
+ * these events, as long as the memory holds all that came before; what was forgotten is found by the sweep.
+ */
+export type Watch = FacetWatch | MarkWatch;
+
+/** Names entities whose facets satisfy a condition, at every row from then on. */
+export interface FacetWatch {
+  readonly by: 'facets';
+  readonly stream: WatchStream;
+  /** Monotone: more rows never make it false. */
+  readonly isHot: (seen: SeenFacets) => boolean;
+  /**
+   * Rows about tokens that `follow` may ask for: one whose token was followed in a finding names the finding's entity.
+   */
+  readonly followed?: WatchStream;
+}
+
+/**
+ * Names tokens that are used after a mark (a revocation). A mark names the token itself or a group (family, grant), and
+ * links say which groups a token is of.
+ */
+export interface MarkWatch {
+  readonly by: 'marks';
+  /** Key: a token. */
+  readonly uses: WatchStream;
+  /** Key: a token or group. Facets: event time, s; the key as a number, as in `links`; 1 for a token, 0 for a group. */
+  readonly marks: WatchStream;
+  /** Key: a token. Facets: two groups that it is of, each as a number; event time of its issue, s. */
+  readonly links: WatchStream;
+  /** A use within this time after the mark does not count, ms: so only late marks concern uses that were read before. */
+  readonly allowedMs: number;
 }
 
 /** The episode of rules that conclude once per entity. */
@@ -182,6 +270,15 @@ interface DetectorLogic<P> {
   readonly parameters: z.ZodType<P>;
   /** How far before an event its meaning is decided, ms; for daily rules. Default 0. */
   readonly lookbackMs?: (params: P) => number;
+  /**
+   * Whether new events like these may make an entity a candidate. A rule that none of them concerns is not run, so it
+   * must be true for whatever `candidates` could react to.
+   */
+  readonly concerns: (fact: EventFact, clients: ClientLookup) => boolean;
+  /** Whether `candidates` honours `scope.slice`. Default false: it reads little more than what is new. */
+  readonly sliced?: boolean;
+  /** For rules with one episode for life: spares the live pass the query of `candidates`. */
+  readonly watch?: (params: P) => Watch;
   /** Rows (entity String, at DateTime64(9)): one per new event that concerns the entity. */
   readonly candidates: (scope: CandidateScope, params: P) => Sql;
   /** Rows (entity String, event_id UUID, at DateTime64(9)). */
@@ -195,6 +292,9 @@ export interface BoundDetector {
   readonly docs: DetectorDocs;
   readonly params: Readonly<Record<string, unknown>>;
   readonly lookbackMs: number;
+  readonly sliced: boolean;
+  readonly watch: Watch | undefined;
+  concerns(fact: EventFact, clients: ClientLookup): boolean;
   candidates(scope: CandidateScope): Sql;
   history(selection: HistorySelection): Sql;
   follow(input: Omit<EvaluateInput<unknown>, 'params'>): FollowRefs;
@@ -221,7 +321,8 @@ export interface Detector extends DetectorDocs {
 export function defineDetector<P extends Readonly<Record<string, unknown>>>(
   definition: DetectorDocs & DetectorLogic<P>,
 ): Detector {
-  const { parameters, candidates, history, follow, evaluate, lookbackMs, ...docs } = definition;
+  const { parameters, concerns, sliced, watch, candidates, history, follow, ...rest } = definition;
+  const { evaluate, lookbackMs, ...docs } = rest;
   const bind = (overrides: Readonly<Record<string, unknown>>): BindResult => {
     const parsed = parameters.safeParse(overrides);
     if (!parsed.success) {
@@ -236,6 +337,9 @@ export function defineDetector<P extends Readonly<Record<string, unknown>>>(
       docs,
       params,
       lookbackMs: lookbackMs?.(params) ?? 0,
+      sliced: sliced ?? false,
+      watch: watch?.(params),
+      concerns,
       candidates: (scope) => candidates(scope, params),
       history: (selection) => history(selection, params),
       follow: (input) => follow?.({ ...input, params }) ?? {},

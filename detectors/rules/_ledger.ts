@@ -1,7 +1,7 @@
 import type { CandidateScope, HistorySelection } from '../../model/define_detector.ts';
 import { NIL_REF } from '../../model/ids.ts';
 import type { EventKind, TokenRole, TokenType } from '../../model/kinds.ts';
-import { param, sql, type Sql } from '../../model/sql.ts';
+import { param, sql, type Param, type Sql } from '../../model/sql.ts';
 
 /** The unknown reference in storage. */
 export const nilRef = param.uuid(NIL_REF);
@@ -11,11 +11,28 @@ export function kindIn(kinds: readonly EventKind[]): Sql {
   return sql`kind IN ${param.strings(kinds)}`;
 }
 
-/** Tokens of these types that new rows mention, in any role: one column, token_ref. */
-export function touchedTokens(scope: CandidateScope, types: readonly TokenType[]): Sql {
-  return sql`SELECT DISTINCT token_ref FROM grantscope.token_events
-    WHERE tenant = ${param.string(scope.tenant)} AND token_type IN ${param.strings(types)}
-      AND token_ref != ${nilRef} AND ${scope.condition}`;
+/** A UUID whose lower 64 bits are given: ClickHouse orders UUIDs by these first. */
+function uuidFrom(low: bigint): Param {
+  const hex = low.toString(16).padStart(16, '0');
+  return param.uuid(`00000000-0000-0000-${hex.slice(0, 4)}-${hex.slice(4)}`);
+}
+
+/** References of the scope's slice: `true` where it has none. On token_ref the table's order spares the rest. */
+export function inSlice(scope: CandidateScope, column: Sql): Sql {
+  const { slice } = scope;
+  if (slice === undefined) return sql`true`;
+  const from = sql`${column} >= ${uuidFrom(slice.from)}`;
+  return slice.to >= 2n ** 64n ? from : sql`${from} AND ${column} < ${uuidFrom(slice.to)}`;
+}
+
+/** A facet of a reference. */
+export function refFacet(column: Sql): Sql {
+  return sql`if(${column} = ${nilRef}, 0, bitOr(cityHash64(${column}), 1))`;
+}
+
+/** A facet of a text; '' is unknown. The lowest bit is set, so that no known value counts as unknown. */
+export function textFacet(column: Sql): Sql {
+  return sql`if(${column} = '', 0, bitOr(cityHash64(${column}), 1))`;
 }
 
 /** What a ledger row must be to count. */

@@ -2,6 +2,7 @@ import type { AuthEvent } from '../../model/auth_event.ts';
 import type {
   CandidateScope,
   ClientLookup,
+  EventFact,
   HistorySelection,
   RegistryKeys,
 } from '../../model/define_detector.ts';
@@ -9,7 +10,7 @@ import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { isRegisteredRedirect } from './_hosts.ts';
 import { kindIn } from './_ledger.ts';
-import { registrationCandidates } from './_registered.ts';
+import { isRegistration, registrationCandidates } from './_registered.ts';
 
 /** Events that name the redirect URI somebody asked for. */
 export const REDIRECT_KINDS: readonly EventKind[] = [
@@ -37,6 +38,13 @@ export function suspiciousRedirect(keys: RegistryKeys): Sql {
     (kind = 'authorization_failed' AND (error_code IN ${param.strings(REDIRECT_ERRORS)} OR error_oauth_error IN ${param.strings(REDIRECT_ERRORS)}))
     OR (client_id IN ${param.strings(keys.clients)}
       AND concat(client_id, '\n', redirect_uri) NOT IN ${param.strings(keys.always)}))`;
+}
+
+/** Whether new events like these may make a client a candidate of a redirect rule. */
+export function concernsRedirects(fact: EventFact, clients: ClientLookup): boolean {
+  if (isRegistration(fact) || fact.kind === 'authorization_failed') return true;
+  const isKnown = clients.redirectKeys.clients.length > 0;
+  return isKnown && REDIRECT_KINDS.some((k) => k === fact.kind);
 }
 
 export function redirectCandidates(scope: CandidateScope): Sql {

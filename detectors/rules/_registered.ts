@@ -1,9 +1,14 @@
-import type { CandidateScope } from '../../model/define_detector.ts';
+import type { CandidateScope, EventFact } from '../../model/define_detector.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn } from './_ledger.ts';
 
 const REGISTRATION_KINDS: readonly EventKind[] = ['client_registered', 'client_updated'];
+
+/** A new registration makes its client's later days candidates. */
+export function isRegistration(fact: EventFact): boolean {
+  return REGISTRATION_KINDS.some((k) => k === fact.kind);
+}
 
 /**
  * Candidates of a rule that judges by the registration: new events that satisfy `suspicious`, and, where a

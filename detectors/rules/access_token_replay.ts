@@ -3,16 +3,18 @@ import type { AuthEvent } from '../../model/auth_event.ts';
 import {
   defineDetector,
   LIFETIME_EPISODE,
+  mentions,
   type EvaluateInput,
   type ExampleEvent,
   type Signal,
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
-import { kindIn, ledgerCondition, touchedTokens } from './_ledger.ts';
+import { inSlice, kindIn, ledgerCondition, textFacet } from './_ledger.ts';
 import { hasUserAddress, isoTime, known, mentionOf, requestKey } from './_origin.ts';
 
 const KINDS = ['token_validated', 'api_accessed', 'userinfo_accessed'] as const;
+const LEDGER = { kinds: KINDS, types: ['access'], roles: ['presented'] } as const;
 /** Records kept per token, network, user agent and country: enough to say when each first appeared. */
 const USES_PER_ORIGIN_MAX = 20;
 
@@ -211,10 +213,36 @@ export default defineDetector<Params>({
   episodes: 'lifetime',
   quietMs: 3_600_000,
   parameters: Parameters,
+  concerns: (fact) =>
+    KINDS.some((k) => k === fact.kind) &&
+    fact.outcome === 'success' &&
+    mentions(fact, LEDGER.roles, LEDGER.types),
+  sliced: true,
+  watch: (params) => ({
+    by: 'facets',
+    stream: {
+      concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.outcome === 'success',
+      from: sql`grantscope.token_events`,
+      where: sql`${ledgerCondition(LEDGER)} AND outcome = 'success' AND net_ip_role IN ('end_user', 'unknown')`,
+      key: sql`token_ref`,
+      // Without a network a record does not count, so neither do its other parts.
+      facets: [
+        textFacet(sql`net_network`),
+        sql`if(net_network = '', 0, ${textFacet(sql`net_ua_family`)})`,
+        sql`if(net_network = '', 0, ${textFacet(sql`net_country`)})`,
+      ],
+    },
+    isHot: (seen) =>
+      seen.varies(0) && (!params.require_second_signal || seen.varies(1) || seen.varies(2)),
+  }),
   candidates: (scope, params) => sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE tenant = ${param.string(scope.tenant)} AND token_ref IN (${touchedTokens(scope, ['access'])})
-      AND ${ledgerCondition({ kinds: KINDS, types: ['access'], roles: ['presented'] })}
+    WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
+      AND token_ref IN (
+        SELECT token_ref FROM grantscope.token_events
+        WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
+          AND ${ledgerCondition(LEDGER)} AND outcome = 'success' AND ${scope.condition})
+      AND ${ledgerCondition(LEDGER)}
       AND outcome = 'success' AND net_network != '' AND net_ip_role IN ('end_user', 'unknown')
     GROUP BY token_ref HAVING uniqExact(net_network) >= ${param.uint(params.min_networks)}
       AND (${secondSign(params)})`,

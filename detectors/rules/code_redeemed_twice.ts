@@ -3,13 +3,15 @@ import type { AuthEvent } from '../../model/auth_event.ts';
 import {
   defineDetector,
   LIFETIME_EPISODE,
+  mentions,
   type EvaluateInput,
+  type EventFact,
   type ExampleEvent,
   type Signal,
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql } from '../../model/sql.ts';
-import { ledgerCondition, tokenHistory, touchedTokens } from './_ledger.ts';
+import { inSlice, ledgerCondition, tokenHistory } from './_ledger.ts';
 import { isoTime, known, mentionOf, timeMs } from './_origin.ts';
 
 const KINDS = ['code_redeemed', 'token_issued', 'token_request_failed'] as const;
@@ -128,6 +130,9 @@ const finding = (
   shown: Record<string, unknown>,
 ) => ({ entity: CODE, episode: LIFETIME_EPISODE, verdict, severity, evidence: shown });
 
+const redeems = (fact: EventFact): boolean =>
+  KINDS.some((k) => k === fact.kind) && mentions(fact, LEDGER.roles, LEDGER.types);
+
 export default defineDetector<Params>({
   id: 'code_redeemed_twice',
   version: 1,
@@ -158,9 +163,30 @@ export default defineDetector<Params>({
   episodes: 'lifetime',
   quietMs: 3_600_000,
   parameters: Parameters,
+  concerns: redeems,
+  sliced: true,
+  watch: () => ({
+    by: 'facets',
+    stream: {
+      concerns: redeems,
+      from: sql`grantscope.token_events`,
+      where: ledgerCondition(LEDGER),
+      key: sql`token_ref`,
+      // The two views of a redemption, each by its event.
+      facets: [
+        sql`if(kind = 'code_redeemed', bitOr(cityHash64(event_id), 1), 0)`,
+        sql`if(kind != 'code_redeemed', bitOr(cityHash64(event_id), 1), 0)`,
+      ],
+    },
+    isHot: (seen) => seen.varies(0) || seen.varies(1),
+  }),
   candidates: (scope) => sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE tenant = ${param.string(scope.tenant)} AND token_ref IN (${touchedTokens(scope, ['code'])})
+    WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
+      AND token_ref IN (
+        SELECT token_ref FROM grantscope.token_events
+        WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
+          AND ${ledgerCondition(LEDGER)} AND ${scope.condition})
       AND ${ledgerCondition(LEDGER)}
     GROUP BY token_ref
     HAVING uniqExactIf(event_id, kind = 'code_redeemed') >= 2 OR uniqExactIf(event_id, kind != 'code_redeemed') >= 2`,

@@ -23,6 +23,7 @@ import {
 } from './_hosts.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
 import {
+  concernsRedirects,
   isUnregistered,
   REDIRECT_KINDS,
   redirectCandidates,
@@ -220,6 +221,7 @@ export default defineDetector<Params>({
   episodes: 'daily',
   quietMs: 21_600_000,
   parameters: Parameters,
+  concerns: concernsRedirects,
   candidates: (scope) => redirectCandidates(scope),
   history: (selection) => redirectHistory(selection),
   evaluate,

@@ -11,6 +11,7 @@ import { splitByGap } from './_episodes.ts';
 import { hostOf, matchesPattern } from './_hosts.ts';
 import { isoTime, known, requestKey, timeMs } from './_origin.ts';
 import {
+  concernsRedirects,
   isUnregistered,
   REDIRECT_KINDS,
   redirectCandidates,
@@ -193,6 +194,7 @@ export default defineDetector<Params>({
   quietMs: 3_600_000,
   parameters: Parameters,
   lookbackMs: (params) => params.window_ms,
+  concerns: concernsRedirects,
   candidates: (scope) => redirectCandidates(scope),
   history: (selection) => redirectHistory(selection),
   evaluate,

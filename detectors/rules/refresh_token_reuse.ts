@@ -3,6 +3,7 @@ import type { AuthEvent } from '../../model/auth_event.ts';
 import {
   defineDetector,
   LIFETIME_EPISODE,
+  mentions,
   type EvaluateInput,
   type ExampleEvent,
   type Signal,
@@ -10,7 +11,7 @@ import {
 import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql } from '../../model/sql.ts';
-import { nilRef, tokenHistory, touchedTokens } from './_ledger.ts';
+import { inSlice, ledgerCondition, tokenHistory } from './_ledger.ts';
 import {
   compareOrigins,
   isoTime,
@@ -31,7 +32,8 @@ const KINDS = [
   'userinfo_accessed',
   'token_revoked',
 ] as const;
-const USE_KINDS = ['token_refreshed', 'token_request_failed', 'token_reuse_detected'];
+const USE_KINDS = ['token_refreshed', 'token_request_failed', 'token_reuse_detected'] as const;
+const LEDGER = { kinds: USE_KINDS, types: ['refresh'], roles: ['consumed', 'presented'] } as const;
 const FOLLOWED_MAX = 40;
 const REUSES_LISTED_MAX = 20;
 
@@ -84,7 +86,7 @@ interface Reuse {
 function presentations(input: EvaluateInput<Params>): AuthEvent[] {
   const seen = new Set<string>();
   return input.events.filter((e) => {
-    if (!USE_KINDS.includes(e.kind)) return false;
+    if (!USE_KINDS.some((k) => k === e.kind)) return false;
     if (mentionOf(e, input.entity, ['consumed', 'presented']) === undefined) return false;
     if (input.params.exclude_clients.includes(e.client.id)) return false;
     const key = requestKey(e);
@@ -320,27 +322,56 @@ export default defineDetector<Params>({
   episodes: 'lifetime',
   quietMs: 3_600_000,
   parameters: Parameters,
-  // What happens to a successor decides about its parent, so parents of touched tokens are looked at too.
+  concerns: (fact) =>
+    KINDS.some((k) => k === fact.kind) &&
+    mentions(fact, ['consumed', 'presented'], ['refresh', 'access']),
+  sliced: true,
+  watch: () => ({
+    by: 'facets',
+    stream: {
+      concerns: (fact) =>
+        USE_KINDS.some((k) => k === fact.kind) && mentions(fact, LEDGER.roles, LEDGER.types),
+      from: sql`grantscope.token_events`,
+      where: ledgerCondition(LEDGER),
+      key: sql`token_ref`,
+      facets: [sql`bitOr(cityHash64(event_id), 1)`, sql`toUInt64(kind = 'token_reuse_detected')`],
+    },
+    isHot: (seen) => seen.varies(0) || seen.has(1),
+    followed: {
+      concerns: (fact) =>
+        KINDS.some((k) => k === fact.kind) &&
+        mentions(fact, ['consumed', 'presented'], ['refresh', 'access']),
+      from: sql`grantscope.token_events`,
+      where: ledgerCondition({
+        kinds: KINDS,
+        types: ['refresh', 'access'],
+        roles: ['consumed', 'presented'],
+      }),
+      key: sql`token_ref`,
+      facets: [],
+    },
+  }),
+  // Tokens that were presented twice are few, so they come first. What happens to a successor decides about its
+  // parent, so those whose successors are touched are looked at too.
   candidates: (scope) => {
     const tenant = param.string(scope.tenant);
-    const touched = touchedTokens(scope, ['refresh', 'access']);
+    const uses = sql`tenant = ${tenant} AND ${inSlice(scope, sql`token_ref`)} AND ${ledgerCondition(LEDGER)}`;
+    const repeated = sql`SELECT token_ref FROM grantscope.token_events WHERE ${uses}
+      GROUP BY token_ref HAVING uniqExact(event_id) >= 2 OR countIf(kind = 'token_reuse_detected') > 0`;
+    const successors = sql`
+      SELECT parent, arrayJoin(arrayFilter((r, role) -> role = 'issued', tokens.ref, tokens.role)) AS child
+      FROM grantscope.auth_events
+      ARRAY JOIN arrayFilter((r, role) -> role = 'consumed', tokens.ref, tokens.role) AS parent
+      WHERE tenant = ${tenant} AND kind = 'token_refreshed' AND event_id IN (
+        SELECT event_id FROM grantscope.token_events
+        WHERE ${uses} AND kind = 'token_refreshed' AND token_ref IN (${repeated}))`;
     return sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE tenant = ${tenant} AND token_type = 'refresh' AND token_role IN ('consumed', 'presented')
-      AND kind IN ${param.strings(USE_KINDS)}
-      AND (token_ref IN (${touchedTokens(scope, ['refresh'])}) OR token_ref IN (
-        SELECT parent_ref FROM grantscope.token_events
-        WHERE tenant = ${tenant} AND token_role = 'issued' AND parent_ref != ${nilRef} AND token_ref IN (${touched})
-      ) OR token_ref IN (
-        -- Where a source names no parent: what was consumed in the event that issued the touched token.
-        SELECT arrayJoin(arrayFilter((r, role, type) -> role = 'consumed' AND type = 'refresh', tokens.ref, tokens.role, tokens.type))
-        FROM grantscope.auth_events
-        WHERE tenant = ${tenant} AND kind = 'token_refreshed' AND event_id IN (
-          SELECT event_id FROM grantscope.token_events
-          WHERE tenant = ${tenant} AND token_role = 'issued' AND parent_ref = ${nilRef}
-            AND kind = 'token_refreshed' AND token_ref IN (${touched}))
-      ))
-    GROUP BY token_ref HAVING uniqExact(event_id) >= 2 OR countIf(kind = 'token_reuse_detected') > 0`;
+    WHERE ${uses} AND token_ref IN (${repeated})
+    GROUP BY token_ref HAVING countIf(${scope.condition}) > 0 OR token_ref IN (
+      SELECT parent FROM (${successors}) WHERE child IN (
+        SELECT token_ref FROM grantscope.token_events
+        WHERE tenant = ${tenant} AND token_ref IN (SELECT child FROM (${successors})) AND ${scope.condition}))`;
   },
   history: (selection) => tokenHistory(selection, sql`token_type = 'refresh'`),
   follow: (input) => ({ tokens: successorsOf(input.events, input.entity) }),

@@ -14,7 +14,7 @@ import { param, sql, type Sql } from '../../model/sql.ts';
 import { ofDay, splitByGap } from './_episodes.ts';
 import { kindIn } from './_ledger.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
-import { registrationCandidates } from './_registered.ts';
+import { isRegistration, registrationCandidates } from './_registered.ts';
 
 const KINDS = ['token_issued', 'token_refreshed', 'token_exchanged'] as const;
 /** Events read per client, day and scope: the first ones tell, the rest repeat them. */
@@ -138,6 +138,11 @@ export default defineDetector<Params>({
   episodes: 'daily',
   quietMs: 21_600_000,
   parameters: Parameters,
+  concerns: (fact, clients) =>
+    isRegistration(fact) ||
+    (KINDS.some((k) => k === fact.kind) &&
+      fact.outcome === 'success' &&
+      clients.scopeKeys.clients.length > 0),
   candidates: (scope) =>
     registrationCandidates(
       scope,

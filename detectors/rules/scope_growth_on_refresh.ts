@@ -9,7 +9,7 @@ import {
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql } from '../../model/sql.ts';
-import { kindIn, nilRef } from './_ledger.ts';
+import { inSlice, kindIn, nilRef } from './_ledger.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
 
 const KINDS = ['token_issued', 'token_refreshed', 'consent_granted'] as const;
@@ -145,11 +145,29 @@ export default defineDetector<Params>({
   episodes: 'lifetime',
   quietMs: 21_600_000,
   parameters: Parameters,
+  concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.hasGroup,
+  sliced: true,
+  watch: () => ({
+    by: 'facets',
+    stream: {
+      concerns: (fact) =>
+        KINDS.some((k) => k === fact.kind) && fact.hasGroup && fact.outcome === 'success',
+      from: sql`grantscope.auth_events ARRAY JOIN
+        if(grant_ref != ${nilRef}, [grant_ref], arrayDistinct(arrayFilter(f -> f != ${nilRef}, tokens.family_ref))) AS group_ref`,
+      where: sql`${kindIn(KINDS)} AND outcome = 'success'`,
+      key: sql`group_ref`,
+      facets: [
+        sql`bitOr(cityHash64(arraySort(scopes_granted)), 1)`,
+        sql`toUInt64(kind = 'token_refreshed')`,
+      ],
+    },
+    isHot: (seen) => seen.varies(0) && seen.has(1),
+  }),
   // The grant names the entity; where a source names none, the rotation family does.
   candidates: (scope) => {
     const tenant = param.string(scope.tenant);
     const grants = sql`SELECT grant_ref FROM grantscope.auth_events
-      WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND grant_ref != ${nilRef} AND ${scope.condition}`;
+      WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND grant_ref != ${nilRef} AND ${inSlice(scope, sql`grant_ref`)} AND ${scope.condition}`;
     const families = sql`SELECT arrayJoin(tokens.family_ref) FROM grantscope.auth_events
       WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND grant_ref = ${nilRef} AND ${scope.condition}`;
     return sql`
@@ -160,7 +178,7 @@ export default defineDetector<Params>({
       SELECT family AS ref, kind AS k, time AS t, arraySort(scopes_granted) AS scopes FROM grantscope.auth_events
       ARRAY JOIN tokens.family_ref AS family
       WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND grant_ref = ${nilRef} AND family != ${nilRef}
-        AND family IN (${families}) AND outcome = 'success'
+        AND ${inSlice(scope, sql`family`)} AND family IN (${families}) AND outcome = 'success'
     ) GROUP BY ref
     HAVING countIf(k = 'token_refreshed') > 0 AND uniqExact(scopes) >= 2`;
   },

@@ -3,20 +3,23 @@ import type { AuthEvent } from '../../model/auth_event.ts';
 import {
   defineDetector,
   LIFETIME_EPISODE,
+  mentions,
   type EvaluateInput,
+  type EventFact,
   type ExampleEvent,
   type FollowRefs,
   type Signal,
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
 import type { EventKind } from '../../model/kinds.ts';
-import { param, sql } from '../../model/sql.ts';
-import { kindIn, nilRef, touchedTokens } from './_ledger.ts';
+import { param, sql, type Sql } from '../../model/sql.ts';
+import { inSlice, kindIn, ledgerCondition, nilRef, refFacet } from './_ledger.ts';
 import { isoTime, known, mentionOf, timeMs } from './_origin.ts';
 
 const ACCEPTING: readonly EventKind[] = ['token_validated', 'api_accessed', 'userinfo_accessed'];
 const ISSUING: readonly EventKind[] = ['token_issued', 'token_refreshed', 'token_exchanged'];
-const KINDS = [...ACCEPTING, ...ISSUING, 'token_revoked', 'grant_revoked'] as const;
+const REVOKING: readonly EventKind[] = ['token_revoked', 'grant_revoked'];
+const KINDS = [...ACCEPTING, ...ISSUING, ...REVOKING];
 /** Ledger rows kept per token and role; the latest uses are what tells. */
 const ROWS_PER_ROLE_MAX = 200;
 
@@ -155,6 +158,15 @@ const expected = (t: number, lastT: number, count: number, by: string) => ({
   },
 });
 
+const isOf = (kinds: readonly EventKind[], fact: EventFact): boolean =>
+  kinds.some((k) => k === fact.kind);
+const isUse = (fact: EventFact): boolean =>
+  isOf(ACCEPTING, fact) && fact.outcome === 'success' && mentions(fact, ['presented'], ['access']);
+const isMark = (fact: EventFact): boolean =>
+  isOf(REVOKING, fact) && (fact.outcome === 'success' || fact.outcome === 'unknown');
+/** A token that comes with its grant or family; kinds other than issuing ones may name the family as well. */
+const isLink = (fact: EventFact): boolean => fact.hasGroup && fact.roles.includes('issued');
+
 export default defineDetector<Params>({
   id: 'token_used_after_revocation',
   version: 1,
@@ -183,41 +195,69 @@ export default defineDetector<Params>({
   episodes: 'lifetime',
   quietMs: 3_600_000,
   parameters: Parameters,
+  concerns: (fact) => isUse(fact) || isMark(fact) || isLink(fact),
+  sliced: true,
+  watch: (params) => ({
+    by: 'marks',
+    uses: {
+      concerns: isUse,
+      from: sql`grantscope.token_events`,
+      where: sql`${ledgerCondition({ kinds: ACCEPTING, types: ['access'], roles: ['presented'] })} AND outcome = 'success'`,
+      key: sql`token_ref`,
+      facets: [],
+    },
+    marks: {
+      concerns: isMark,
+      from: sql`grantscope.auth_events ARRAY JOIN arrayDistinct(arrayConcat(
+        arrayFilter((r, role) -> role = 'revoked', tokens.ref, tokens.role),
+        if(kind = 'grant_revoked', arrayPushBack(tokens.family_ref, grant_ref), []))) AS marked`,
+      where: sql`${kindIn(REVOKING)} AND outcome IN ('success', 'unknown') AND marked != ${nilRef}`,
+      key: sql`marked`,
+      facets: [
+        sql`toUInt64(toUnixTimestamp(time))`,
+        refFacet(sql`marked`),
+        sql`toUInt64(has(tokens.ref, marked))`,
+      ],
+    },
+    links: {
+      concerns: isLink,
+      from: sql`grantscope.auth_events ARRAY JOIN tokens.ref AS issued_ref, tokens.role AS issued_role, tokens.family_ref AS issued_family`,
+      where: sql`issued_role = 'issued' AND (issued_family != ${nilRef} OR grant_ref != ${nilRef}) AND issued_ref != ${nilRef}`,
+      key: sql`issued_ref`,
+      facets: [
+        refFacet(sql`issued_family`),
+        sql`if(${kindIn(ISSUING)}, ${refFacet(sql`grant_ref`)}, 0)`,
+        sql`toUInt64(toUnixTimestamp(time))`,
+      ],
+    },
+    allowedMs: params.cache_ttl_ms + params.skew_ms,
+  }),
+  // Revocations are few, so they come first.
   candidates: (scope, params) => {
     const tenant = param.string(scope.tenant);
-    const revoked = sql`SELECT arrayJoin(tokens.ref) FROM grantscope.auth_events
-      WHERE tenant = ${tenant} AND kind IN ('token_revoked', 'grant_revoked')`;
-    const families = sql`SELECT arrayJoin(tokens.family_ref) AS f FROM grantscope.auth_events
-      WHERE tenant = ${tenant} AND kind = 'grant_revoked'`;
-    const grants = sql`SELECT grant_ref FROM grantscope.auth_events
-      WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND grant_ref != ${nilRef}`;
+    const here = inSlice(scope, sql`token_ref`);
     const lifeNs = BigInt(params.token_life_ms_max) * 1_000_000n;
     const bornSince = sql`fromUnixTimestamp64Nano(${param.int64(scope.timeFrom - lifeNs)}, 'UTC')`;
-    const touched = touchedTokens(scope, ['access']);
+    // Tokens of families and grants that were revoked, by any revocation or by a new one alone.
+    const ofGroups = (which: Sql): Sql => sql`
+      SELECT token_ref FROM grantscope.token_events
+      WHERE tenant = ${tenant} AND ${here} AND token_role = 'issued' AND family_ref != ${nilRef} AND family_ref IN (
+        SELECT arrayJoin(tokens.family_ref) FROM grantscope.auth_events
+        WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND ${which})
+      UNION ALL
+      SELECT arrayJoin(tokens.ref) AS token_ref FROM grantscope.auth_events
+      WHERE tenant = ${tenant} AND ${kindIn(ISSUING)} AND time >= ${bornSince} AND grant_ref IN (
+        SELECT grant_ref FROM grantscope.auth_events
+        WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND grant_ref != ${nilRef} AND ${which})`;
     return sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE tenant = ${tenant} AND token_type = 'access' AND token_ref IN (
-      -- Revoked itself.
-      SELECT token_ref FROM (${touched}) WHERE token_ref IN (${revoked})
-      UNION ALL
-      -- Of a revoked family.
+    WHERE tenant = ${tenant} AND ${here} AND token_ref IN (
       SELECT token_ref FROM grantscope.token_events
-      WHERE tenant = ${tenant} AND token_role = 'issued' AND family_ref != ${nilRef}
-        AND family_ref IN (${families}) AND token_ref IN (${touched})
-      UNION ALL
-      SELECT token_ref FROM grantscope.token_events
-      WHERE tenant = ${tenant} AND token_role = 'issued' AND token_type = 'access' AND family_ref != ${nilRef}
-        AND family_ref IN (${families} AND ${scope.condition})
-      UNION ALL
-      -- Of a revoked grant: by the grant that its issue names.
-      SELECT arrayJoin(tokens.ref) FROM grantscope.auth_events
-      WHERE tenant = ${tenant} AND ${kindIn(ISSUING)} AND time >= ${bornSince}
-        AND grant_ref IN (${grants})
-        AND (hasAny(tokens.ref, (SELECT groupArray(token_ref) FROM (${touched})))
-          OR grant_ref IN (${grants} AND ${scope.condition}))
-    )
+      WHERE tenant = ${tenant} AND ${here} AND token_role = 'revoked' AND ${kindIn(REVOKING)}
+      UNION ALL ${ofGroups(sql`true`)})
     GROUP BY token_ref
-    HAVING countIf(token_role = 'presented' AND outcome = 'success' AND ${kindIn(ACCEPTING)}) > 0`;
+    HAVING countIf(token_type = 'access' AND token_role = 'presented' AND outcome = 'success' AND ${kindIn(ACCEPTING)}) > 0
+      AND (countIf(${scope.condition}) > 0 OR token_ref IN (${ofGroups(scope.condition)}))`;
   },
   history: (selection) => sql`
     SELECT entity, event_id, at FROM (
