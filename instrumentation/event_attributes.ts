@@ -33,6 +33,7 @@ export function eventAttributes(event: RecordedAuthEvent, keyRing: KeyRing): Att
   for (const token of event.tokens ?? []) tokenAttributes(to, token, keyRing);
   clientMetadataAttributes(to, event);
   extAttributes(to, event);
+  if (keyRing.next !== undefined) nextAttributes(to, event, keyRing.next);
   return to;
 }
 
@@ -140,6 +141,39 @@ function tokenAttributes(to: Target, token: RecordedToken, keyRing: KeyRing): vo
   number(to, `${prefix}expires_at`, token.expires_at ?? jwt.expires_at);
   text(to, `${prefix}kid`, token.kid ?? jwt.kid);
   text(to, `${prefix}alg`, token.alg ?? jwt.alg);
+}
+
+/**
+ * What the key that takes over next calls the same things, so that the collector can follow them across the
+ * change of keys. References that the host made before have no other name here.
+ */
+function nextAttributes(to: Target, event: RecordedAuthEvent, next: KeyRing): void {
+  to[ATTR.nextKeyId] = next.currentId;
+  const id = (key: string, domain: RefDomain, value: RecordedId | undefined): void => {
+    if (value?.ref === undefined) text(to, key, idReference(next, domain, value));
+  };
+  id(ATTR.subjectNextRef, 'subject', event.subject);
+  id(ATTR.actorNextRef, 'subject', event.actor);
+  id(ATTR.sessionNextRef, 'session', event.session);
+  id(ATTR.grantNextRef, 'grant', event.grant);
+  const told = new Set<string>();
+  for (const token of event.tokens ?? []) {
+    const prefix = `${TOKEN_ATTRIBUTE_PREFIX}${token.role}.${token.type}.`;
+    const reference = referenceOf(next, token);
+    // Of two tokens with one role and type the first stands, here as in `tokenAttributes`.
+    if (reference === undefined || told.has(prefix)) continue;
+    told.add(prefix);
+    // A UUID `jti` has one name only.
+    if (token.ref === undefined && reference.ref !== to[`${prefix}ref`]) {
+      to[`${prefix}next_ref`] = reference.ref;
+    }
+    if (token.family?.ref === undefined) {
+      text(to, `${prefix}next_family_ref`, idReference(next, 'grant', token.family));
+    }
+    const parent = token.parent?.ref === undefined ? referenceOf(next, token.parent) : undefined;
+    if (parent?.ref !== to[`${prefix}parent_ref`])
+      text(to, `${prefix}next_parent_ref`, parent?.ref);
+  }
 }
 
 interface JwtFacts {

@@ -1,6 +1,9 @@
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
-import type { Tracer } from '@opentelemetry/api';
-import { GrantscopeError } from '../runtime/errors.ts';
+import { diag, type Tracer } from '@opentelemetry/api';
+import { systemClock } from '../runtime/clock.ts';
+import { GrantscopeError, messageOf } from '../runtime/errors.ts';
+import { keysOfEnvironment, readKeyFile } from '../runtime/key_file.ts';
+import { pollKeys } from '../runtime/key_watch.ts';
 import { HASH_KEY_LENGTH_MIN, KeyRing } from '../runtime/keyring.ts';
 import { ExportLedger, type ExportStatistics } from './counting_exporter.ts';
 import { node, resources, tracing } from './otel_sdk.ts';
@@ -25,7 +28,14 @@ export interface TelemetryOptions {
   /** Base address of the collector, e.g. `http://127.0.0.1:4318`; spans go to `/v1/traces` below it. */
   endpoint: string;
   /** The installation's `GRANTSCOPE_HASH_KEY`: the same everywhere, or references will not join. */
-  hashKey: string;
+  hashKey?: string | undefined;
+  /**
+   * With `hashKey`, while the key is being changed: the key that takes over, and when, ms since the epoch. The
+   * same as `GRANTSCOPE_HASH_KEY_NEXT` and `GRANTSCOPE_HASH_KEY_NEXT_FROM` of the collector.
+   */
+  nextHashKey?: { readonly key: string; readonly activeFromMs: number } | undefined;
+  /** In place of `hashKey`: the collector's key file, which is read again when it changes. */
+  keyFile?: string | undefined;
   /** `service.instance.id`, e.g. the host or pod. */
   instanceId?: string | undefined;
   /** Longest wait before a batch is sent, ms; default `EXPORT_INTERVAL_MS`. */
@@ -73,7 +83,11 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   });
   if (options.registerGlobally === true) provider.register();
   const tracer = provider.getTracer('grantscope');
-  const keyRing = KeyRing.fromKey(options.hashKey);
+  const keyRing = openKeys(options);
+  const keys = pollKeys({
+    ...{ keyRing, keyFile: options.keyFile, clock: systemClock },
+    onFailure: (error) => diag.error('grantscope: the key file cannot be taken', messageOf(error)),
+  });
   let closing: Promise<void> | undefined;
   return {
     recorder: new AuthRecorder({ tracer, keyRing }),
@@ -82,8 +96,17 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
       return ledger.statistics;
     },
     flush: () => patiently(provider.forceFlush()),
-    shutdown: () => (closing ??= patiently(provider.shutdown())),
+    shutdown: () => {
+      keys.stop();
+      return (closing ??= patiently(provider.shutdown()));
+    },
   };
+}
+
+function openKeys(options: TelemetryOptions): KeyRing {
+  const { hashKey, nextHashKey, keyFile } = options;
+  if (keyFile !== undefined) return new KeyRing(readKeyFile(keyFile));
+  return new KeyRing(keysOfEnvironment({ hashKey, nextHashKey }));
 }
 
 /** Waits for the work, within reason; its failure is in the statistics already. */
@@ -101,8 +124,17 @@ function checkOptions(options: TelemetryOptions): void {
     throw new GrantscopeError('config_invalid', `telemetry: ${message}`, { stage: 'starting' });
   };
   if (options.serviceName === '') refuse('serviceName: is empty; allowed: any name');
-  if (options.hashKey.length < HASH_KEY_LENGTH_MIN) {
-    refuse(`hashKey: must be at least ${HASH_KEY_LENGTH_MIN} characters, as the collector's`);
+  const { hashKey, nextHashKey, keyFile } = options;
+  if ((hashKey === undefined) === (keyFile === undefined)) {
+    refuse('hashKey, keyFile: give one of the two, the same as the collector has');
+  }
+  if (nextHashKey !== undefined && hashKey === undefined) {
+    refuse('nextHashKey: goes with hashKey; a key file holds the next key itself');
+  }
+  for (const key of [hashKey, nextHashKey?.key]) {
+    if (key !== undefined && key.length < HASH_KEY_LENGTH_MIN) {
+      refuse(`hashKey: must be at least ${HASH_KEY_LENGTH_MIN} characters, as the collector's`);
+    }
   }
   if (options.exporter === undefined && !isHttpUrl(options.endpoint)) {
     refuse('endpoint: must be an http or https URL, for instance http://127.0.0.1:4318');

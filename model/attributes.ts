@@ -55,6 +55,15 @@ export const ATTR = {
   durationMs: 'oauth.duration_ms',
   /** Id of the key that made the references. */
   keyId: 'oauth.redaction.key_id',
+  /**
+   * While the hash key is being changed (docs/adr/0007-key-rotation.md): the key that takes over next, and the
+   * references that it makes of the same things; tokens have `next_ref` and its kin among their fields.
+   */
+  nextKeyId: 'oauth.redaction.next_key_id',
+  subjectNextRef: 'oauth.subject.next_ref',
+  actorNextRef: 'oauth.actor.next_ref',
+  sessionNextRef: 'oauth.session.next_ref',
+  grantNextRef: 'oauth.grant.next_ref',
   requestId: 'oauth.request_id',
   // Semantic conventions.
   clientAddress: 'client.address',
@@ -73,7 +82,8 @@ export const CLIENT_METADATA_PREFIX = 'oauth.client.metadata.';
 
 /**
  * A mentioned token: `oauth.token.<role>.<type>.<field>` with field one of ref, ref_kind, family_ref,
- * parent_ref, counter, issued_at, expires_at (epoch seconds), kid, alg.
+ * parent_ref, counter, issued_at, expires_at (epoch seconds), kid, alg; while the hash key is being changed
+ * also next_ref, next_family_ref, next_parent_ref.
  * Example: `oauth.token.issued.access.ref`.
  */
 export const TOKEN_ATTRIBUTE_PREFIX = 'oauth.token.';

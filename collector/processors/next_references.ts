@@ -49,7 +49,19 @@ export function addNextReferences(
   put('network', names.text(networkOf(ip)));
   event.ext = Object.fromEntries(ext);
   event.redaction.fields = [...event.redaction.fields, NEXT_REFERENCES_FIELD].sort();
-  if (names.isIncomplete) context.keyRing.countIncomplete();
+  if (isIncomplete(draft, context.keyRing.next, names)) context.keyRing.countIncomplete();
+}
+
+/** True where references were made elsewhere under the current key, by someone who does not know the next. */
+function isIncomplete(
+  draft: AuthEventDraft,
+  next: KeyRing | undefined,
+  names: { readonly hasUnnamed: boolean },
+): boolean {
+  if (next === undefined || draft.reference_key_id === next.currentId) return false;
+  const isUnaware =
+    draft.reference_key_id !== undefined && draft.next_reference_key_id === undefined;
+  return isUnaware || names.hasUnnamed;
 }
 
 /** Only the form of our own key ids: the value comes from outside. */
@@ -59,8 +71,8 @@ function keyIdOrNone(id: string | undefined): string {
 
 class NextNames {
   readonly #next: KeyRing | undefined;
-  /** True when a reference was made elsewhere by someone who does not know the next key. */
-  isIncomplete = false;
+  /** True when a reference came without its next name. */
+  hasUnnamed = false;
 
   constructor(keyRing: KeyRing) {
     this.#next = keyRing.next;
@@ -80,7 +92,9 @@ class NextNames {
 
   #token(identity: TokenIdentity | undefined, current: Ref): Ref {
     if (identity === undefined || current === '') return '';
-    if (identity.ref !== undefined) return this.#madeBefore(identity.next_ref);
+    // Also a `jti` that was no UUID: it came as a reference.
+    if (identity.ref !== undefined || identity.next_ref !== undefined)
+      return this.#madeBefore(identity.next_ref);
     return this.#next === undefined ? '' : identifyToken(this.#next, identity).ref;
   }
 
@@ -101,7 +115,7 @@ class NextNames {
 
   #madeBefore(nextRef: Ref | undefined): Ref {
     if (nextRef !== undefined && isUuid(nextRef)) return nextRef.toLowerCase();
-    this.isIncomplete = true;
+    this.hasUnnamed = true;
     return '';
   }
 }

@@ -67,12 +67,15 @@ function tokenOf(name: string, fields: Json): TokenDraft | undefined {
     ref === undefined ? {} : textIn(fields, 'ref_kind') === 'jti' ? { jti: ref } : { ref };
   const related = (field: string): TokenIdentity | undefined => {
     const text = textIn(fields, field);
-    return text === undefined ? undefined : { ref: text };
+    return text === undefined
+      ? undefined
+      : given({ ref: text, next_ref: textIn(fields, `next_${field}`) });
   };
   return given({
     role,
     type,
     ...identity,
+    next_ref: textIn(fields, 'next_ref'),
     family: related('family_ref'),
     parent: related('parent_ref'),
     counter: numberOf(own(fields, 'counter')),
@@ -102,13 +105,17 @@ function instanceOf(resource: Json): string | undefined {
     : (service ?? instance ?? textIn(resource, 'host.name'));
 }
 
-function refOf(a: Json, name: string): { ref: string } | undefined {
+function refOf(a: Json, name: string, nextName: string): AuthEventDraft['grant'] {
   const ref = textIn(a, name);
-  return ref === undefined ? undefined : { ref };
+  return ref === undefined ? undefined : given({ ref, next_ref: textIn(a, nextName) });
 }
 
-function principalOf(a: Json, refName: string, typeName: string): AuthEventDraft['subject'] {
-  return given({ ref: textIn(a, refName), type: oneOf(SUBJECT_TYPES, own(a, typeName)) });
+function principalOf(a: Json, of: 'subject' | 'actor'): AuthEventDraft['subject'] {
+  return given({
+    ref: textIn(a, ATTR[`${of}Ref`]),
+    next_ref: textIn(a, ATTR[`${of}NextRef`]),
+    type: oneOf(SUBJECT_TYPES, own(a, ATTR[`${of}Type`])),
+  });
 }
 
 function netOf(a: Json): AuthEventDraft['net'] {
@@ -154,8 +161,8 @@ function draftOf(value: Json, kindText: string, time: bigint): AuthEventDraft {
       auth_method: textIn(a, ATTR.clientAuthMethod),
     }),
     requested_client_id: textIn(a, ATTR.requestedClientId),
-    subject: principalOf(a, ATTR.subjectRef, ATTR.subjectType),
-    actor: principalOf(a, ATTR.actorRef, ATTR.actorType),
+    subject: principalOf(a, 'subject'),
+    actor: principalOf(a, 'actor'),
     issuer: textIn(a, ATTR.issuer),
     audience: textList(own(a, ATTR.audience)),
     resource: textList(own(a, ATTR.resource)),
@@ -166,8 +173,8 @@ function draftOf(value: Json, kindText: string, time: bigint): AuthEventDraft {
     binding: oneOf(BINDINGS, own(a, ATTR.binding)),
     binding_thumbprint: textIn(a, ATTR.bindingThumbprint),
     tokens: tokensOf(a),
-    session: refOf(a, ATTR.sessionRef),
-    grant: refOf(a, ATTR.grantRef),
+    session: refOf(a, ATTR.sessionRef, ATTR.sessionNextRef),
+    grant: refOf(a, ATTR.grantRef, ATTR.grantNextRef),
     net: netOf(a),
     http: httpOf(a),
     policy: given({ decision: textIn(a, ATTR.policyDecision) }),
@@ -179,6 +186,7 @@ function draftOf(value: Json, kindText: string, time: bigint): AuthEventDraft {
       request_id: textIn(a, ATTR.requestId),
     }),
     reference_key_id: textIn(a, ATTR.keyId),
+    next_reference_key_id: textIn(a, ATTR.nextKeyId),
     ext: extOf(a),
   });
 }
