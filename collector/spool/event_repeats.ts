@@ -25,7 +25,7 @@ const TABLE = 'grantscope.auth_events';
 /** The last of the columns that are read here, in the order of the table. */
 const LAST_COLUMN = 'outcome';
 /** A sender's clock may be this far ahead of ours. */
-const AHEAD_NS_MAX = 60e9;
+const AHEAD_NS_MAX = 10e9;
 /** Events that are remembered at most; 4 bytes of memory each, at a third more slots. */
 export const EVENTS_REMEMBERED_MAX = 3_145_728;
 
@@ -52,7 +52,7 @@ interface Suspects {
  * are looked up in the store:
  *
  *   - an event whose mark (a hash of id and time) is among those of the last events, and
- *   - an event whose own time is before those begin; a minute is added for senders whose clock is ahead.
+ *   - an event whose own time is before those begin; ten seconds are added for senders whose clock is ahead.
  *
  * The store decides, by the whole identity. One collector sees its own repeats while they are recent, and
  * everybody's that are older.
