@@ -53,20 +53,22 @@ export async function backtest(input: BacktestInput): Promise<{
   const rules: RuleBacktest[] = [];
   for (const [i, detector] of input.detectors.entries()) {
     input.progress?.(i, input.detectors.length);
-    const own: FindingContent[] = [];
+    // By id: two references of one thing may fall on two pages.
+    const found = new Map<string, FindingContent>();
     let entities = 0;
     let truncated = 0;
     let after: Unit | undefined;
     for (;;) {
       const units = await readUnits(store, detector, scope, { after, limit: UNITS_PER_PAGE });
       const page = await evaluateUnits(store, detector, tenant, clients, units);
-      own.push(...page.results.flatMap((r) => r.findings).filter((f) => overlaps(f, range)));
+      for (const finding of page.results.flatMap((r) => r.findings))
+        if (overlaps(finding, range)) found.set(finding.finding_id, finding);
       entities += units.length;
       truncated += page.truncated;
       after = units.at(-1);
       if (units.length < UNITS_PER_PAGE) break;
     }
-    own.sort((a, b) => (a.finding_id < b.finding_id ? -1 : 1));
+    const own = [...found.values()].sort((a, b) => (a.finding_id < b.finding_id ? -1 : 1));
     findings.push(...own);
     rules.push(summarise(detector.docs.id, own, entities, truncated));
   }

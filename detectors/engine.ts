@@ -9,6 +9,7 @@ import type {
 import { joinSql, param, sql, type Sql } from '../model/sql.ts';
 import type { Store } from '../store/client.ts';
 import { nsOfClickHouseTime, readEvents, timeSql } from '../store/read_events.ts';
+import { namesOfTenant, refsOf, renamed, type NameReader } from '../store/reference_names.ts';
 import { toFinding, type FindingContent } from './finding_identity.ts';
 
 /** Events read per entity; beyond it the earliest are kept, and the cut is counted. */
@@ -60,7 +61,13 @@ export async function readUnits(
     ${after} GROUP BY entity, day ORDER BY entity, day LIMIT ${param.uint(page.limit)}`);
 }
 
-/** Evaluates units: reads their histories and lets the rule conclude. The same live and in a backtest. */
+/**
+ * Evaluates units: reads their histories and lets the rule conclude. The same live and in a backtest.
+ *
+ * A thing that was renamed by a rotation of keys is evaluated once, under its oldest reference and over the
+ * events of all its references; its other references come back without findings, so that what was concluded
+ * before the names were known to be one is withdrawn.
+ */
 export async function evaluateUnits(
   store: Store,
   detector: BoundDetector,
@@ -70,22 +77,28 @@ export async function evaluateUnits(
 ): Promise<PageResult> {
   const byDay = new Map<string, Unit[]>();
   for (const unit of units) byDay.set(unit.day, [...(byDay.get(unit.day) ?? []), unit]);
+  const names = await namesOfTenant(store, tenant);
   const results: UnitFindings[] = [];
   let eventsRead = 0;
   let truncated = 0;
   for (const [day, ofDay] of byDay) {
     const window = day === '' ? undefined : dayWindow(day, detector.lookbackMs);
-    const entities = ofDay.map((u) => u.entity);
-    const histories = await readHistories(store, detector, tenant, { clients, window, entities });
+    const asked = ofDay.map((u) => u.entity);
+    const known = await names(asked);
+    const entities = [...new Set(asked.map((e) => known.canonical(e)))];
+    const selection = { clients, window, entities };
+    const histories = await readHistories(store, detector, tenant, selection, names);
     eventsRead += histories.eventsRead;
     truncated += histories.truncated;
-    for (const unit of ofDay) {
-      const events = histories.events.get(unit.entity) ?? [];
-      const input = { entity: unit.entity, events, clients, window };
+    for (const entity of entities) {
+      const events = histories.events.get(entity) ?? [];
+      const input = { entity, events, clients, window };
       const signals = events.length === 0 ? [] : detector.evaluate(input);
-      const findings = signals.map((s) => toFinding(detector, tenant, unit.entity, s));
-      const followedTokens = histories.followed.get(unit.entity)?.tokens ?? [];
-      results.push({ unit, findings, followedTokens });
+      const findings = signals.map((s) => toFinding(detector, tenant, entity, s));
+      const followedTokens = histories.followedTokens.get(entity) ?? [];
+      results.push({ unit: { entity, day }, findings, followedTokens });
+      for (const other of known.namesOf(entity).slice(1))
+        results.push({ unit: { entity: other, day }, findings: [], followedTokens: [] });
     }
   }
   return { results, eventsRead, truncated };
@@ -103,7 +116,8 @@ interface Selection {
 }
 
 interface Histories {
-  readonly followed: ReadonlyMap<string, FollowRefs>;
+  /** By entity, under every reference that a use of the token may carry. */
+  readonly followedTokens: ReadonlyMap<string, readonly string[]>;
   readonly events: ReadonlyMap<string, readonly AuthEvent[]>;
   readonly eventsRead: number;
   readonly truncated: number;
@@ -121,11 +135,15 @@ async function readHistories(
   detector: BoundDetector,
   tenant: string,
   selection: Selection,
+  names: NameReader,
 ): Promise<Histories> {
-  const history = detector.history({ tenant, ...selection });
-  const mentions = await readMentions(store, history);
-  const truncated = countFull(mentions);
-  const events = new EventCache(store, tenant, detector.docs.kinds);
+  const known = await names(selection.entities);
+  const entities = selection.entities.flatMap((e) => known.namesOf(e));
+  const history = detector.history({ tenant, ...selection, entities });
+  const rows = await readMentions(store, history);
+  const truncated = countFull(rows);
+  const mentions = rows.map((m) => ({ ...m, entity: known.canonical(m.entity) }));
+  const events = new EventCache(store, tenant, detector.docs.kinds, names);
   await events.load(mentions);
   const direct = collect(mentions, events);
   const followed = new Map<string, FollowRefs>();
@@ -135,14 +153,23 @@ async function readHistories(
     if (own.length > 0)
       followed.set(entity, detector.follow({ entity, events: own, clients, window }));
   }
-  const more = await readFollowed(store, tenant, followed);
+  const more = await readFollowed(store, tenant, followed, names);
   await events.load(more);
   return {
-    followed,
+    followedTokens: await allNames(followed, names),
     events: collect([...mentions, ...more], events),
     eventsRead: events.size,
     truncated: truncated + countFull(more),
   };
+}
+
+async function allNames(
+  followed: ReadonlyMap<string, FollowRefs>,
+  names: NameReader,
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const tokensOf = [...followed].map(([entity, f]) => [entity, f.tokens ?? []] as const);
+  const known = await names(tokensOf.flatMap(([, tokens]) => tokens));
+  return new Map(tokensOf.map(([entity, all]) => [entity, all.flatMap((t) => known.namesOf(t))]));
 }
 
 /** Adds the named limit to a history, after taking out repeated rows. */
@@ -164,14 +191,19 @@ async function readFollowed(
   store: Store,
   tenant: string,
   followed: ReadonlyMap<string, FollowRefs>,
+  names: NameReader,
 ): Promise<Mention[]> {
+  const known = await names(
+    [...followed.values()].flatMap((f) => [f.tokens, f.families, f.grants]).flatMap((r) => r ?? []),
+  );
   const ask = async (
     part: keyof FollowRefs,
     statement: (refs: readonly string[]) => Sql,
   ): Promise<Mention[]> => {
     const owners = new Map<string, string[]>();
     for (const [entity, refs] of followed)
-      for (const ref of refs[part] ?? []) owners.set(ref, [...(owners.get(ref) ?? []), entity]);
+      for (const ref of (refs[part] ?? []).flatMap((r) => known.namesOf(r)))
+        owners.set(ref, [...(owners.get(ref) ?? []), entity]);
     const rows: Mention[] = [];
     for (const refs of chunks([...owners.keys()], IDS_PER_QUERY_MAX))
       rows.push(...(await readMentions(store, statement(refs))));
@@ -205,10 +237,12 @@ function* chunks<T>(list: readonly T[], size: number): Generator<readonly T[]> {
 class EventCache {
   readonly #store: Store;
   readonly #where: Sql;
+  readonly #names: NameReader;
   readonly #events = new Map<string, AuthEvent>();
 
-  constructor(store: Store, tenant: string, kinds: readonly string[]) {
+  constructor(store: Store, tenant: string, kinds: readonly string[], names: NameReader) {
     this.#store = store;
+    this.#names = names;
     this.#where = sql`tenant = ${param.string(tenant)} AND kind IN ${param.strings(kinds)}`;
   }
 
@@ -237,7 +271,9 @@ class EventCache {
         ],
         ' AND ',
       );
-      for (const event of await readEvents(this.#store, where)) this.#keep(event);
+      const events = await readEvents(this.#store, where);
+      const known = await this.#names(events.flatMap(refsOf));
+      for (const event of events) this.#keep(renamed(event, known));
     }
   }
 

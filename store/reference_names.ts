@@ -21,10 +21,20 @@ export const ROTATIONS_MAX = 16;
 const REFS_PER_QUERY_MAX = 5_000;
 
 /** The names where no key was ever rotated. */
-export const NO_OTHER_NAMES: ReferenceNames = {
+const NO_OTHER_NAMES: ReferenceNames = {
   canonical: (ref) => ref,
   namesOf: (ref) => [ref],
 };
+
+/** Looks up the names of what references name. */
+export type NameReader = (refs: Iterable<string>) => Promise<ReferenceNames>;
+
+/** The reader for a tenant: one small query now, and none later where nothing was ever renamed. */
+export async function namesOfTenant(store: Store, tenant: string): Promise<NameReader> {
+  if (await hasReferenceNames(store, tenant))
+    return (refs) => readReferenceNames(store, tenant, refs);
+  return () => Promise.resolve(NO_OTHER_NAMES);
+}
 
 interface NameRow {
   readonly ref: Ref;
@@ -131,6 +141,7 @@ export function refsOf(event: AuthEvent): Ref[] {
  * rotation adds: what a reader compares.
  */
 export function renamed(event: AuthEvent, names: ReferenceNames): AuthEvent {
+  if (names === NO_OTHER_NAMES) return event;
   const name = (ref: Ref): Ref => (ref === '' ? '' : names.canonical(ref));
   return {
     ...event,
