@@ -83,7 +83,7 @@ function isBase64(run: string): boolean {
   const marked = run.includes('+') || /[A-Za-z0-9]={1,2}$/.test(run);
   if (!marked && (run.length < 40 || run.startsWith('/') || !run.includes('/'))) return false;
   const mix = mixing(run);
-  return mix.classes === 3 && mix.ratio >= 0.4;
+  return mix.classes >= (marked ? 2 : 3) && mix.ratio >= (marked ? 0.34 : 0.4);
 }
 
 /** Reports what is random in a run that starts at `start`; a `/` may part a path or belong to base64. */

@@ -261,14 +261,26 @@ function namesSecret(view: DecodedView, separator: number, key: Key, classify: C
   return name !== undefined && classify(name) !== KEY_CLASS.plain;
 }
 
+/** One word with a digit or of mixed case, at least six characters. */
+const WEAK_ELEMENT =
+  /[^<>]{0,100}>((?=[^<>\s]{0,40}\d|[^<>\s]{0,40}[a-z][A-Z])[^<>\s]{6,512})(?=<)/y;
+
 /** XML elements whose name is a secret's, such as a SAML assertion, up to their end tag. */
 export function scanElements(view: DecodedView, classify: Classify, report: Report): void {
   const { text } = view;
   const tags = /<([A-Za-z][A-Za-z0-9_.-]{0,60}:)?([A-Za-z][A-Za-z0-9_.-]{0,60})/g;
   let searchable: string | undefined;
   for (let m = tags.exec(text); m !== null; m = tags.exec(text)) {
-    const name = m[2] ?? '';
-    if (classify(name) < KEY_CLASS.strong) continue;
+    const kind = classify(m[2] ?? '');
+    if (kind === KEY_CLASS.plain) continue;
+    if (kind === KEY_CLASS.weak) {
+      // `<code>` is also a tag of HTML: only a single made-up word in it counts.
+      WEAK_ELEMENT.lastIndex = m.index + m[0].length;
+      const value = WEAK_ELEMENT.exec(text)?.[1];
+      if (value !== undefined && !BENIGN_VALUES.has(value.toLowerCase()))
+        report(WEAK_ELEMENT.lastIndex - value.length, WEAK_ELEMENT.lastIndex);
+      continue;
+    }
     searchable ??= lowerCaseOf(text);
     const start = m.index + m[0].length;
     const close = searchable.indexOf(`</${m[0].slice(1).toLowerCase()}`, start);

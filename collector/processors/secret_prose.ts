@@ -1,4 +1,5 @@
 import type { DecodedView } from './decoded_view.ts';
+import { mixing } from './random_text.ts';
 import {
   BENIGN_VALUES,
   isQuote,
@@ -22,7 +23,7 @@ const NAME = new RegExp(`(?<![A-Za-z0-9])(?:(${STRONG})|(?:${WEAK}))(?![A-Za-z0-
 /** `status code 4040`: words before a name that make it another one. */
 const OTHER_NAME =
   /\b(?:error|status|exit|response|reason|result|return|country|zip|postal|area|source|http|language|byte|machine|op|qr|bar|color|class)[ _-]$/i;
-const LEAD_LENGTH_MAX = 24;
+const LEAD_LENGTH_MAX = 96;
 
 /** What may stand between the name and its value. */
 const LINK =
@@ -44,6 +45,13 @@ const HONEST = new Set(
   ).split(' '),
 );
 
+/** Letters that change case this often are no word, not even `OAuth` or `JavaScript`. */
+const MIXED_LETTERS_RATIO = 0.4;
+
+/** `hunter2 as the password`: what stands before a name. */
+const VALUE_BEFORE =
+  /(?:^|[\s"'`])([^\s"'`]{4,64})["'`]?\s{1,4}as\s{1,4}(?:(?:the|your|my|his|her|their|its|a|an|new|old|client|user|admin)\s{1,4}){0,3}$/i;
+
 /** Longest value that is looked at; a longer one is known by its shape. */
 const VALUE_LENGTH_MAX = 256;
 
@@ -56,6 +64,7 @@ export function scanProse(view: DecodedView, report: Report): void {
     LINK.lastIndex = after;
     const link = LINK.exec(text);
     const lead = text.slice(Math.max(0, name.index - LEAD_LENGTH_MAX), name.index);
+    reportBefore(lead, name.index, report);
     if (link === null || OTHER_NAME.test(lead)) continue;
     const isFlag = FLAG_HEAD.test(lead);
     const linked = LINK_VERB.test(link[0]);
@@ -74,6 +83,16 @@ export function scanProse(view: DecodedView, report: Report): void {
 
 /** `--password`, `--db-password`: ends where the name begins. */
 const FLAG_HEAD = /(?<![A-Za-z0-9-])--(?:[A-Za-z0-9]{1,16}-){0,3}$/;
+
+function reportBefore(lead: string, end: number, report: Report): void {
+  // Most names follow no "as", and the pattern need not be tried.
+  if (!/\bas\s/i.test(lead)) return;
+  const m = VALUE_BEFORE.exec(lead);
+  const value = m?.[1] ?? '';
+  if (m === null || !looksMade(value)) return;
+  const start = end - lead.length + m.index + m[0].indexOf(value);
+  report(start, start + value.length);
+}
 
 interface Place {
   readonly start: number;
@@ -94,7 +113,8 @@ function reportProseValue(text: string, place: Place, report: Report): number {
     start += 1;
     const close = text.slice(start, start + VALUE_LENGTH_MAX).indexOf(quote);
     end = close < 0 ? start : start + close;
-  } else {
+  }
+  if (end === start) {
     const limit = Math.min(text.length, start + VALUE_LENGTH_MAX);
     while (end < limit && !isSpace(text.charCodeAt(end)) && !isQuote(text.charCodeAt(end)))
       end += 1;
@@ -118,7 +138,9 @@ function isProseSecret(value: string, place: Place, quoted: boolean): boolean {
 
 /** Letters and digits together, digits alone but for short numbers, or signs that no word has. */
 function looksMade(value: string): boolean {
-  if (value.length < 4 || /^[a-z]+(?:[_-][a-z]+)*$/i.test(value)) return false;
+  if (value.length < 4) return false;
+  if (/^[A-Za-z]{8,}$/.test(value)) return mixing(value).ratio >= MIXED_LETTERS_RATIO;
+  if (/^[a-z]+(?:[_-][a-z]+)*$/i.test(value)) return false;
   if (/^\d+$/.test(value)) return value.length >= 4 && value.length <= 12;
   // Versions, algorithm names, HTTP statuses and times are made, but no secrets.
   if (
@@ -127,7 +149,7 @@ function looksMade(value: string): boolean {
     )
   )
     return false;
-  if (/[/(){}<>|\\]/.test(value) || /^[a-z]+:\/\//.test(value)) return false;
+  if (/[/(){}<>|\\]/.test(value)) return false;
   return /[A-Za-z]/.test(value) && /[0-9!@#$%^&*~]/.test(value);
 }
 

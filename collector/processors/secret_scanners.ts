@@ -169,6 +169,8 @@ const mayHoldPrivateKey = (text: string, f: number): boolean =>
   has(f, HAS_DASH) && has(f, HAS_SPACE) && text.includes('PRIVATE KEY');
 const mayHoldProse = (text: string, f: number): boolean =>
   has(f, HAS_SPACE) && PROSE_NAME.test(text);
+const mayHoldSqlPassword = (text: string, f: number): boolean =>
+  has(f, HAS_QUOTE) && /identified/i.test(text);
 const mayHoldUserArgument = (text: string, f: number): boolean =>
   has(f, HAS_DASH) && has(f, HAS_SEPARATOR) && /-u|user/.test(text);
 
@@ -185,7 +187,8 @@ export function couldHoldSecret(text: string, free: boolean): boolean {
   if (free && has(f, HAS_RANDOM_RUN | HAS_ENCODED_RUN)) return true;
   if (mayHoldJwt(text, f) || mayHoldCredential(text, f)) return true;
   if (mayHoldShape(text, f) && holdsKnownShape(text)) return true;
-  return mayHoldPrivateKey(text, f) || (free && mayHoldProse(text, f));
+  if (free && (mayHoldProse(text, f) || mayHoldSqlPassword(text, f))) return true;
+  return mayHoldPrivateKey(text, f);
 }
 
 /** Runs every scanner that could find anything over a decoded view. Linear in its length. */
@@ -225,7 +228,7 @@ function scanFreeText(
     (start: number, end: number): void =>
       report(start, end, rule);
   if (mayHoldProse(text, features)) scanProse(view, as('prose'));
-  if (has(features, HAS_QUOTE) && /identified/i.test(text)) scanSqlPasswords(view, as('prose'));
+  if (mayHoldSqlPassword(text, features)) scanSqlPasswords(view, as('prose'));
   if (has(features, HAS_AT)) scanEmails(view, as('email'));
   if (has(features, HAS_RANDOM_RUN)) scanRandomRuns(view, as('random'));
   if (has(features, HAS_ENCODED_RUN))

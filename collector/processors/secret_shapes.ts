@@ -12,7 +12,7 @@ const AFTER_SCHEME = new Set(
   (
     'token tokens auth authentication authorization authorisation realm error error_description scope scheme ' +
     'credentials credential header headers is was not only and or in for challenge access method methods ' +
-    'type usage with from to'
+    'type usage with from to proof proofs nonce bound key keys binding jwt client clients'
   ).split(' '),
 );
 
