@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
+import type { SourceDefinition } from '../model/define_source.ts';
 import type { Runtime } from '../runtime/context.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type { Component } from '../runtime/lifecycle.ts';
@@ -12,6 +13,7 @@ import { replayOperation } from './dead_letters/replay.ts';
 import { Pipeline } from './pipeline.ts';
 import { createScrubber } from './processors/scrub.ts';
 import { createEventsRoute } from './receivers/events_http.ts';
+import { Intake } from './receivers/intake.ts';
 import { createOtlpRoutes } from './receivers/otlp_http.ts';
 import { loadSources } from './registry.ts';
 import { Spool } from './spool/spool.ts';
@@ -74,7 +76,7 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
   });
   writer.start();
   const handle = await createHandler(runtime, spool, () => writer.isHealthy);
-  const server = await listen(handle, config.collectorListen);
+  const server = await listen(handle, runtime);
   const { address, port, family } = server.address() as AddressInfo;
   const host = family === 'IPv6' ? `[${address}]` : address;
   return {
@@ -98,6 +100,7 @@ async function createHandler(
 ): Promise<Route> {
   const { config, log, metrics, clock, keyRing } = runtime;
   const sources = await loadSources();
+  const intake = createIntake(runtime, sources);
   const scrubber = createScrubber({ extraKeys: config.redaction.extra_keys });
   const pipeline = new Pipeline({
     spool,
@@ -121,6 +124,7 @@ async function createHandler(
     ingest: pipeline,
     sources,
     bodyBytesMax: config.bodyBytesMax,
+    intake,
     onFailure: (error) => log.error({ err: error }, 'events request failed'),
   });
   const otlp = createOtlpRoutes({
@@ -129,6 +133,7 @@ async function createHandler(
     clock,
     metrics,
     bodyBytesMax: config.bodyBytesMax,
+    intake,
     scrubber,
     onFailure: (error) => log.error({ err: error }, 'OTLP request failed'),
   });
@@ -137,6 +142,28 @@ async function createHandler(
     (await otlp(request, response)) ||
     (await events(request, response)) ||
     plain(request, response);
+}
+
+/** Throws `config_invalid` where a rate is set for a source that there is not. */
+function createIntake(
+  { config, clock, metrics }: Runtime,
+  sources: ReadonlyMap<string, SourceDefinition>,
+): Intake {
+  const unknown = Object.keys(config.sources).filter((id) => !sources.has(id));
+  if (unknown.length > 0)
+    throw new GrantscopeError(
+      'config_invalid',
+      `grantscope.yaml: sources: no source ${unknown.join(', ')}; allowed: ${[...sources.keys()].join(', ')}`,
+      { stage: 'starting' },
+    );
+  return new Intake({
+    requestsMax: config.requestsInFlightMax,
+    // One body at its largest, as sent and decompressed, has to fit, or it would be refused for ever.
+    bodyBytesMax: Math.max(config.bodyBytesInFlightMax, 2 * config.bodyBytesMax),
+    rates: config.sources,
+    clock,
+    metrics,
+  });
 }
 
 /** Health, metrics, and 404 for the rest. */
@@ -171,7 +198,35 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
   response.end(JSON.stringify(body));
 }
 
-async function listen(handle: Route, address: { host: string; port: number }): Promise<Server> {
+/** Connections and broken requests are counted here: they never get to a receiver. */
+function countConnections(server: Server, { config, metrics }: Runtime): void {
+  const dropped = metrics.counter(
+    'grantscope_connections_dropped_total',
+    'Connections closed at once because GRANTSCOPE_CONNECTIONS_MAX was reached.',
+  );
+  const broken = metrics.counter(
+    'grantscope_requests_broken_total',
+    'Requests that were no HTTP, whose headers were too large, or that took too long; by answer.',
+    ['status'],
+  );
+  server.maxConnections = config.connectionsMax;
+  server.on('drop', () => dropped.inc());
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    const status = BROKEN_STATUS.get(error.code ?? '') ?? '400 Bad Request';
+    broken.inc({ status: status.slice(0, 3) });
+    if (!socket.writable || error.code === 'ECONNRESET') socket.destroy(error);
+    else socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  });
+}
+
+const BROKEN_STATUS: ReadonlyMap<string, string> = new Map([
+  ['HPE_HEADER_OVERFLOW', '431 Request Header Fields Too Large'],
+  ['HPE_CHUNK_EXTENSIONS_OVERFLOW', '413 Payload Too Large'],
+  ['ERR_HTTP_REQUEST_TIMEOUT', '408 Request Timeout'],
+]);
+
+async function listen(handle: Route, runtime: Runtime): Promise<Server> {
+  const address = runtime.config.collectorListen;
   const server = createServer(
     { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
     (request, response) => {
@@ -182,6 +237,7 @@ async function listen(handle: Route, address: { host: string; port: number }): P
       });
     },
   );
+  countConnections(server, runtime);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
       reject(

@@ -93,6 +93,15 @@ const Environment = z.object({
   GRANTSCOPE_BODY_BYTES_MAX: Count(megabytes(20), 1_024, megabytes(512)).describe(
     'Largest request body, bytes, before and after decompression.',
   ),
+  GRANTSCOPE_REQUESTS_IN_FLIGHT_MAX: Count(256, 1, 65_536).describe(
+    'Requests that the collector works on at a time; one more is answered with 503.',
+  ),
+  GRANTSCOPE_BODY_BYTES_IN_FLIGHT_MAX: Count(megabytes(128), 1_024, megabytes(16_384)).describe(
+    'Bytes of request bodies in memory at a time, over all requests, at least two of the largest; beyond, 503.',
+  ),
+  GRANTSCOPE_CONNECTIONS_MAX: Count(4_096, 1, 65_536).describe(
+    'Connections that the collector holds at a time; one more is closed at once.',
+  ),
   GRANTSCOPE_SPOOL_BYTES_MAX: Count(megabytes(1_024), 1, megabytes(1_048_576)).describe(
     'Bytes in the durable buffer beyond which the collector answers 503.',
   ),
@@ -147,6 +156,20 @@ const YamlFile = z.strictObject({
       }),
     )
     .default({}),
+  /** How much each source may send, by source id; OTLP as a whole is `otlp`. Beyond, 429. */
+  sources: z
+    .record(
+      z.string(),
+      z.strictObject({
+        /** Records (spans and log records) a second. */
+        records_per_second: z.number().gt(0).optional(),
+        /** Bytes of bodies a second, after decompression. */
+        bytes_per_second: z.number().gt(0).optional(),
+        /** Seconds' worth that may come at once after a pause. */
+        burst_seconds: z.number().gt(0).max(3_600).default(2),
+      }),
+    )
+    .default({}),
   redaction: z
     .strictObject({
       /** More keys whose values are dropped wherever they appear in free-form data. */
@@ -189,6 +212,9 @@ export interface Config extends YamlConfig {
   readonly alertmanagerUrl: string | undefined;
   readonly otlpEndpoint: string | undefined;
   readonly bodyBytesMax: number;
+  readonly requestsInFlightMax: number;
+  readonly bodyBytesInFlightMax: number;
+  readonly connectionsMax: number;
   readonly spoolBytesMax: number;
   readonly commitIntervalMs: number;
   readonly segmentAgeMsMax: number;
@@ -252,6 +278,9 @@ function fromEnvironment(
     alertmanagerUrl: env.ALERTMANAGER_URL,
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT,
     bodyBytesMax: env.GRANTSCOPE_BODY_BYTES_MAX,
+    requestsInFlightMax: env.GRANTSCOPE_REQUESTS_IN_FLIGHT_MAX,
+    bodyBytesInFlightMax: env.GRANTSCOPE_BODY_BYTES_IN_FLIGHT_MAX,
+    connectionsMax: env.GRANTSCOPE_CONNECTIONS_MAX,
     spoolBytesMax: env.GRANTSCOPE_SPOOL_BYTES_MAX,
     commitIntervalMs: env.GRANTSCOPE_COMMIT_INTERVAL_MS,
     segmentAgeMsMax: env.GRANTSCOPE_SEGMENT_AGE_MS_MAX,

@@ -25,6 +25,7 @@ export const ERROR_CODES = [
   'unauthenticated',
   'forbidden',
   'rate_limited',
+  'overloaded',
   'shutting_down',
   'upstream_failed',
   'internal',
@@ -38,12 +39,15 @@ export interface GrantscopeErrorOptions {
   readonly retriable?: boolean;
   readonly stage?: Stage;
   readonly cause?: unknown;
+  /** For `Retry-After`, where it is known when a repeat can help. */
+  readonly retryAfterSeconds?: number;
 }
 
 export class GrantscopeError extends Error {
   readonly code: ErrorCode;
   readonly retriable: boolean;
   readonly stage: Stage;
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: GrantscopeErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -51,6 +55,7 @@ export class GrantscopeError extends Error {
     this.code = code;
     this.retriable = options.retriable ?? false;
     this.stage = options.stage ?? 'processing';
+    this.retryAfterSeconds = options.retryAfterSeconds;
   }
 }
 

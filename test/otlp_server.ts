@@ -5,10 +5,11 @@
 import { once } from 'node:events';
 import { createServer, request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Ingest, IngestBatch, IngestResult } from '../collector/ingest.ts';
+import type { Ingest, IngestBatch, IngestResult, TableRows } from '../collector/ingest.ts';
 import { createScrubber } from '../collector/processors/scrub.ts';
+import { Intake, type IntakeOptions } from '../collector/receivers/intake.ts';
 import { createOtlpRoutes, type OtlpDependencies } from '../collector/receivers/otlp_http.ts';
-import { defineSource, type SourceDefinition } from '../model/define_source.ts';
+import { defineSource, type SourceDefinition, type SourceRecord } from '../model/define_source.ts';
 import { ManualClock } from '../runtime/clock.ts';
 import { Metrics } from '../runtime/metrics.ts';
 
@@ -16,19 +17,33 @@ import { Metrics } from '../runtime/metrics.ts';
 export const NOW_MS = 1_700_000_000_000;
 export const NOW_NS = 1_700_000_000_000_000_000n;
 
+/** A batch whose records and rows are held, to be looked at. */
+export interface HeldBatch extends IngestBatch {
+  readonly records: readonly { source: SourceDefinition; record: SourceRecord }[];
+  readonly tables: readonly TableRows[];
+}
+
+function held(batch: IngestBatch): HeldBatch {
+  const records = [...batch.records].map((item) => {
+    if ('unreadable' in item) throw new Error('an OTLP record is never unreadable');
+    return item;
+  });
+  return { ...batch, records, tables: batch.tables.map((t) => ({ ...t, rows: [...t.rows] })) };
+}
+
 /** Accepts everything, unless a test queued another outcome. */
 export class RecordingIngest implements Ingest {
-  readonly batches: IngestBatch[] = [];
+  readonly batches: HeldBatch[] = [];
   /** Taken first to last; an Error is thrown, a function computes the result. */
-  readonly outcomes: (Error | ((batch: IngestBatch) => IngestResult | Promise<IngestResult>))[] =
-    [];
+  readonly outcomes: (Error | ((batch: HeldBatch) => IngestResult | Promise<IngestResult>))[] = [];
 
   async ingest(batch: IngestBatch): Promise<IngestResult> {
     const outcome = this.outcomes.shift();
     if (outcome instanceof Error) throw outcome;
-    this.batches.push(batch);
-    if (outcome !== undefined) return outcome(batch);
-    return { accepted: batch.records.length, rejected: 0, errors: [], repeated: false };
+    const recorded = held(batch);
+    this.batches.push(recorded);
+    if (outcome !== undefined) return outcome(recorded);
+    return { accepted: recorded.records.length, rejected: 0, errors: [], repeated: false };
   }
 }
 
@@ -81,16 +96,26 @@ export interface OtlpServer {
 }
 
 export async function startOtlpServer(
-  overrides: Partial<OtlpDependencies> = {},
+  overrides: Partial<OtlpDependencies> & { intakeLimits?: Partial<IntakeOptions> } = {},
 ): Promise<OtlpServer> {
   const ingest = new RecordingIngest();
   const metrics = new Metrics({ processMetrics: false });
   const failures: unknown[] = [];
   let requests = 0;
+  const clock = new ManualClock(NOW_MS);
+  const intake = new Intake({
+    requestsMax: 64,
+    bodyBytesMax: 128 * 1024 * 1024,
+    rates: {},
+    clock,
+    metrics,
+    ...overrides.intakeLimits,
+  });
   const routes = createOtlpRoutes({
     ingest,
     sources: TEST_SOURCES,
-    clock: new ManualClock(NOW_MS),
+    clock,
+    intake,
     metrics,
     bodyBytesMax: 1024 * 1024,
     scrubber: createScrubber(),

@@ -14,6 +14,7 @@ import { GrantscopeError } from '../../runtime/errors.ts';
 import type { Operation } from '../../runtime/operations.ts';
 import type { Store } from '../../store/client.ts';
 import { clickHouseTime, insertEvents } from '../../store/insert.ts';
+import { findStoredEvents } from '../../store/stored_events.ts';
 import { processDraft } from '../processors/process_draft.ts';
 import type { Scrubber } from '../processors/scrubber.ts';
 import { Markers } from './marker.ts';
@@ -156,14 +157,15 @@ class Replay {
   async #replay(batch: readonly Letter[]): Promise<void> {
     const outcomes = batch.map((letter) => this.#readAgain(letter));
     const accepted = outcomes.filter((o) => 'events' in o);
-    const stored = await this.#storedIds(accepted.flatMap((o) => o.events.map((e) => e.event_id)));
+    const events = accepted.flatMap((o) => o.events);
+    const stored = await this.#stored(events);
     const isNew = (event: AuthEvent): boolean => {
+      const key = identityOf(event);
       // Two letters may hold the same vendor event.
-      if (stored.has(event.event_id)) return false;
-      stored.add(event.event_id);
+      if (stored.has(key)) return false;
+      stored.add(key);
       return true;
     };
-    const events = accepted.flatMap((o) => o.events);
     const fresh = events.filter(isNew);
     if (!this.#input.dry_run) await this.#store(accepted, fresh);
     this.#report.events += fresh.length;
@@ -279,13 +281,29 @@ class Replay {
     );
   }
 
-  async #storedIds(ids: readonly string[]): Promise<Set<string>> {
-    if (ids.length === 0) return new Set();
-    const rows = await this.#deps.store.query<{ event_id: string }>(
-      sql`SELECT DISTINCT event_id FROM grantscope.auth_events WHERE tenant = ${param.string(this.#deps.runtime.config.tenant)} AND event_id IN ${param.uuids(ids)}`,
+  /** Which of the events are in the store, by what makes two events the same. */
+  async #stored(events: readonly AuthEvent[]): Promise<Set<string>> {
+    const [first] = events;
+    if (first === undefined) return new Set();
+    let [from, to] = [first.time, first.time];
+    for (const { time } of events) {
+      if (time < from) from = time;
+      if (time > to) to = time;
+    }
+    const ids = events.map((e) => e.event_id);
+    const { runtime, store } = this.#deps;
+    const found = await findStoredEvents(store, runtime.config.tenant, ids, from, to);
+    return new Set(
+      found.map((e) =>
+        [e.event_id, e.time, e.kind, e.phase, e.outcome, e.source_instance].join('\0'),
+      ),
     );
-    return new Set(rows.map((r) => r.event_id));
   }
+}
+
+/** As `EventIdentity` of the spool: some vendors use one id for two events. */
+function identityOf(e: AuthEvent): string {
+  return [e.event_id, e.time, e.kind, e.phase, e.outcome, e.source.instance].join('\0');
 }
 
 /** The columns that the mark keeps: a row of a higher version replaces the whole row. */

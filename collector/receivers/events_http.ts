@@ -5,12 +5,14 @@ import { GrantscopeError } from '../../runtime/errors.ts';
 import type { Ingest, SourcedRecord } from '../ingest.ts';
 import { cutRecords } from './cut_records.ts';
 import { httpAnswerOf } from './http_status.ts';
-import { BODY_DEADLINE_MS, readBody } from './read_body.ts';
+import type { Intake, Visit } from './intake.ts';
+import { BODY_DEADLINE_MS, discardBody, readBody } from './read_body.ts';
 
 export interface EventsHttpDeps {
   readonly ingest: Ingest;
   readonly sources: ReadonlyMap<string, SourceDefinition>;
   readonly bodyBytesMax: number;
+  readonly intake: Intake;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -36,15 +38,22 @@ export function createEventsRoute(
   return async (request, response) => {
     const path = (request.url ?? '').split('?')[0] ?? '';
     if (!path.startsWith(PREFIX)) return false;
+    const sourceId = path.slice(PREFIX.length);
+    const visit = deps.intake.begin(deps.sources.has(sourceId) ? sourceId : 'unknown');
     try {
-      const result = await receive(deps, request, path.slice(PREFIX.length));
+      const result = await receive(deps, request, sourceId, visit);
+      visit.answered(200);
       answer(response, 200, result);
     } catch (error) {
+      discardBody(request);
       const { status, message, retryAfterSeconds } = httpAnswerOf(error);
-      if (status >= 500) deps.onFailure(error);
+      visit.answered(status);
+      if (status === 500) deps.onFailure(error);
       if (retryAfterSeconds !== undefined)
         response.setHeader('Retry-After', String(retryAfterSeconds));
       if (status === 405) response.setHeader('Allow', 'POST');
+      // The rest of the body may still be on its way: this connection cannot serve another request.
+      if (status === 408) response.setHeader('Connection', 'close');
       const code = error instanceof GrantscopeError ? error.code : 'internal';
       answer(response, status, { accepted: 0, rejected: 0, errors: [], code, message });
     }
@@ -56,6 +65,7 @@ async function receive(
   deps: EventsHttpDeps,
   request: IncomingMessage,
   sourceId: string,
+  visit: Visit,
 ): Promise<unknown> {
   if (request.method !== 'POST') {
     throw new GrantscopeError(
@@ -72,9 +82,11 @@ async function receive(
     });
   }
   checkMediaType(request.headers['content-type']);
+  visit.admit();
   const body = await readBody(request, {
     bytesMax: deps.bodyBytesMax,
     deadlineMs: BODY_DEADLINE_MS,
+    budget: visit,
   });
   return ingestBody(deps, source, body);
 }
@@ -90,6 +102,7 @@ async function ingestBody(
     tables: [],
     contentHash: createHash('sha256').update(source.id).update('\0').update(body).digest('hex'),
   });
+  deps.intake.spendRecords(source.id, accepted + rejected);
   return { accepted, rejected, errors };
 }
 

@@ -25,6 +25,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   unsupported_media_type: 415,
   unsupported_encoding: 415,
   rate_limited: 429,
+  overloaded: 503,
   spool_full: 503,
   shutting_down: 503,
 };
@@ -39,6 +40,6 @@ export function httpAnswerOf(error: unknown): HttpAnswer {
   const status = STATUS[error.code] ?? (error.retriable ? 503 : 500);
   const message = status === 500 ? 'internal error' : error.message;
   return status === 429 || status === 503
-    ? { status, message, retryAfterSeconds: RETRY_AFTER_SECONDS }
+    ? { status, message, retryAfterSeconds: error.retryAfterSeconds ?? RETRY_AFTER_SECONDS }
     : { status, message };
 }

@@ -6,6 +6,7 @@ import { GrantscopeError } from '../../runtime/errors.ts';
 import type { Metrics } from '../../runtime/metrics.ts';
 import type { Ingest, IngestResult, TableRows } from '../ingest.ts';
 import { httpAnswerOf } from './http_status.ts';
+import { OTLP_SOURCE_ID } from './otlp/auth_records.ts';
 import { decodeLogsRequestJson, decodeTraceRequestJson } from './otlp/decode_json.ts';
 import { decodeLogsRequest, decodeTraceRequest } from './otlp/decode_protobuf.ts';
 import {
@@ -20,6 +21,7 @@ import type { MapContext, MappedRequest, OtlpScrubber, Refusal } from './otlp/ma
 import { mapTraces } from './otlp/map_traces.ts';
 import { otelLogsTable, otelTracesTable } from './otlp/rows.ts';
 import type { Signal } from './otlp/types.ts';
+import type { Intake, Visit } from './intake.ts';
 import { BODY_DEADLINE_MS, discardBody, readBody } from './read_body.ts';
 
 export interface OtlpDependencies {
@@ -32,17 +34,13 @@ export interface OtlpDependencies {
   readonly scrubber: OtlpScrubber;
   /** Longest time for a body to arrive, ms; default `BODY_DEADLINE_MS`. */
   readonly bodyDeadlineMs?: number;
-  /** Requests worked on at a time; default `REQUESTS_IN_FLIGHT_MAX`. */
-  readonly requestsInFlightMax?: number;
+  readonly intake: Intake;
   /** Told of what was answered with 500, for the log. */
   readonly onFailure?: (error: unknown) => void;
 }
 
 /** Handles a request and resolves to true, or to false where the path is not its own. */
 export type OtlpRoutes = (request: IncomingMessage, response: ServerResponse) => Promise<boolean>;
-
-/** Requests in memory at a time; one more is answered with 429. */
-export const REQUESTS_IN_FLIGHT_MAX = 64;
 
 /** Reasons listed in one `error_message`. */
 const REASONS_LISTED_MAX = 5;
@@ -79,25 +77,23 @@ export function createOtlpRoutes(deps: OtlpDependencies): OtlpRoutes {
     ['signal', 'encoding', 'status'],
   );
   const count = createRecordCounters(deps.metrics);
-  const inFlightMax = deps.requestsInFlightMax ?? REQUESTS_IN_FLIGHT_MAX;
-  let inFlight = 0;
   return async (request, response) => {
     const signal = PATHS.get((request.url ?? '').split('?', 1)[0] ?? '');
     if (signal === undefined) return false;
     const format = formatOf(request.headers['content-type']);
     let answer: Answer;
-    inFlight += 1;
+    const visit = deps.intake.begin(RECEIVER);
     try {
-      refuseBeforeReading(request, format, inFlight <= inFlightMax);
-      answer = await handle(request, { deps, signal, encoding: format.encoding, count });
+      refuseBeforeReading(request, format);
+      visit.admit();
+      answer = await handle(request, { deps, signal, encoding: format.encoding, count, visit });
     } catch (error) {
       discardBody(request);
       answer = answerOf(error, format?.encoding ?? 'json');
       if (answer.status === 500) deps.onFailure?.(error);
-    } finally {
-      inFlight -= 1;
     }
     const { status } = answer;
+    visit.answered(status);
     requests.inc({ signal, encoding: format?.encoding ?? 'other', status: String(status) });
     send(response, answer, format?.contentType ?? 'application/json');
     return true;
@@ -107,7 +103,6 @@ export function createOtlpRoutes(deps: OtlpDependencies): OtlpRoutes {
 function refuseBeforeReading(
   request: IncomingMessage,
   format: Format | undefined,
-  hasRoom: boolean,
 ): asserts format is Format {
   const options = { stage: 'receiving' } as const;
   if (request.method !== 'POST')
@@ -118,11 +113,6 @@ function refuseBeforeReading(
       'Content-Type: allowed: application/x-protobuf, application/json (UTF-8)',
       options,
     );
-  if (!hasRoom)
-    throw new GrantscopeError('rate_limited', 'too many requests at a time; try again', {
-      ...options,
-      retriable: true,
-    });
 }
 
 /** undefined for a media type that OTLP/HTTP does not have. Parameters are allowed, with UTF-8 as the one charset. */
@@ -141,6 +131,7 @@ interface Work {
   readonly signal: Signal;
   readonly encoding: Encoding;
   readonly count: RecordCounters;
+  readonly visit: Visit;
 }
 
 async function handle(request: IncomingMessage, work: Work): Promise<Answer> {
@@ -148,6 +139,7 @@ async function handle(request: IncomingMessage, work: Work): Promise<Answer> {
   const body = await readBody(request, {
     bytesMax: deps.bodyBytesMax,
     deadlineMs: deps.bodyDeadlineMs ?? BODY_DEADLINE_MS,
+    budget: work.visit,
   });
   const context: MapContext = {
     sources: deps.sources,
@@ -190,6 +182,8 @@ async function store(
   { deps, signal, count }: Work,
 ): Promise<PartialSuccess | undefined> {
   if (mapped.rows.length === 0) return undefined;
+  const bySource = vendorRecordsOf(mapped);
+  for (const source of bySource.keys()) deps.intake.checkRates(source, RECEIVER);
   const result = await deps.ingest.ingest({
     receiver: RECEIVER,
     records: mapped.records,
@@ -199,11 +193,24 @@ async function store(
   });
   const partial = partialSuccess(signal, mapped, result);
   const rejected = partial?.rejected ?? 0;
-  count.records.inc({ signal, result: 'rejected' }, rejected);
-  count.records.inc({ signal, result: 'accepted' }, mapped.rows.length - rejected);
+  deps.intake.spendRecords(RECEIVER, mapped.rows.length);
+  for (const [source, records] of bySource) deps.intake.spendRecords(source, records);
+  if (result.repeated) count.records.inc({ signal, result: 'repeated' }, mapped.rows.length);
+  else {
+    count.records.inc({ signal, result: 'rejected' }, rejected);
+    count.records.inc({ signal, result: 'accepted' }, mapped.rows.length - rejected);
+  }
   count.timesReplaced.inc({ signal }, mapped.timesReplaced);
   count.textsCut.inc({ signal }, mapped.textsCut);
   return partial;
+}
+
+/** How many vendor records came in log bodies, by source: they count against the rate of their source too. */
+function vendorRecordsOf(mapped: MappedRequest<unknown>): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { source } of mapped.records)
+    if (source.id !== OTLP_SOURCE_ID) counts.set(source.id, (counts.get(source.id) ?? 0) + 1);
+  return counts;
 }
 
 /** A span or log record counts as rejected once, however many of its auth events were refused. */
@@ -245,7 +252,7 @@ function createRecordCounters(metrics: Metrics): RecordCounters {
   return {
     records: metrics.counter(
       'grantscope_otlp_records_total',
-      'Spans and log records of answered OTLP requests; rejected: an auth event in it was refused.',
+      'Spans and log records of answered OTLP requests; rejected: an auth event in it was refused; repeated: the request was stored before.',
       ['signal', 'result'],
     ),
     timesReplaced: metrics.counter(

@@ -1,9 +1,6 @@
 import type { IncomingMessage } from 'node:http';
-import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
+import { createGunzip } from 'node:zlib';
 import { GrantscopeError } from '../../runtime/errors.ts';
-
-const inflate = promisify(gunzip);
 
 /** What a receiver reads at most from one request, and for how long. */
 export interface BodyLimits {
@@ -11,6 +8,16 @@ export interface BodyLimits {
   readonly bytesMax: number;
   /** Longest time for the whole body to arrive, ms. */
   readonly deadlineMs: number;
+  /** Bytes that all requests share; without it there is no such limit. */
+  readonly budget?: BodyBudget;
+}
+
+/** Memory for bodies. `take` throws where there is none left, and the request is refused with that error. */
+export interface BodyBudget {
+  take(bytes: number): void;
+  giveBack(bytes: number): void;
+  /** Told once, of a body that was read to its end. */
+  hasRead(sentBytes: number, decodedBytes: number): void;
 }
 
 /** Default for `BodyLimits.deadlineMs`: a 20 MiB body over a slow link of 6 Mbit/s still fits. */
@@ -31,7 +38,8 @@ type Coding = 'identity' | 'gzip';
 
 /**
  * Reads a request's body and undoes its Content-Encoding (RFC 9110 section 8.4: `identity`, `gzip`, `x-gzip`).
- * An empty body is an empty buffer, whatever its coding. Memory is bounded by twice `bytesMax`.
+ * An empty body is an empty buffer, whatever its coding. Memory is bounded by twice `bytesMax`, and over all
+ * requests by `budget`; what is taken of that is the caller's to give back once it is done with the body.
  *
  * Fails with `body_too_large` (413: beyond `bytesMax`, as sent or inflated), `unsupported_encoding` (415),
  * `body_timeout` (408: not complete within `deadlineMs`) and `body_unreadable` (400: broken gzip, or the
@@ -48,8 +56,11 @@ export async function readBody(request: IncomingMessage, limits: BodyLimits): Pr
     discardBody(request);
     throw error;
   }
-  if (coding === 'identity' || raw.length === 0) return raw;
-  return inflateWithin(raw, limits.bytesMax);
+  const isPlain = coding === 'identity' || raw.length === 0;
+  const body = isPlain ? raw : await inflateWithin(raw, limits);
+  limits.budget?.hasRead(raw.length, body.length);
+  if (!isPlain) limits.budget?.giveBack(raw.length);
+  return body;
 }
 
 function codingOf(header: string | undefined): Coding {
@@ -94,7 +105,11 @@ function readRaw(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> 
     const onData = (chunk: Buffer): void => {
       bytes += chunk.length;
       if (bytes > limits.bytesMax) settle(tooLarge('body', limits.bytesMax));
-      else chunks.push(chunk);
+      else {
+        const refusal = refusalOf(limits, chunk.length);
+        if (refusal === undefined) chunks.push(chunk);
+        else settle(refusal);
+      }
     };
     const onEnd = (): void => settle(undefined);
     // 'close' without 'end': the connection broke. An 'error' is always followed by it.
@@ -109,6 +124,17 @@ function readRaw(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> 
     if (request.destroyed && !request.readableEnded) onClose();
     else request.on('data', onData).on('end', onEnd).on('close', onClose);
   });
+}
+
+/** Takes bytes of the budget; gives the error where there are none left. */
+function refusalOf({ budget }: BodyLimits, bytes: number): GrantscopeError | undefined {
+  try {
+    budget?.take(bytes);
+    return undefined;
+  } catch (error) {
+    if (error instanceof GrantscopeError) return error;
+    throw error;
+  }
 }
 
 const discarding = new WeakSet<IncomingMessage>();
@@ -136,13 +162,32 @@ export function discardBody(request: IncomingMessage): void {
   request.resume();
 }
 
-async function inflateWithin(raw: Buffer, bytesMax: number): Promise<Buffer> {
+/** Inflates piece by piece, so that a bomb is stopped by the limits before it is in memory. */
+function inflateWithin(raw: Buffer, limits: BodyLimits): Promise<Buffer> {
+  const { bytesMax } = limits;
   const chunkSize = Math.max(64, Math.min(INFLATE_CHUNK_BYTES, bytesMax));
-  try {
-    return await inflate(raw, { maxOutputLength: bytesMax, chunkSize });
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : '';
-    if (code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge('body after decompression', bytesMax);
-    throw unreadable('not valid gzip (Content-Encoding: gzip), or cut off');
-  }
+  const inflater = createGunzip({ chunkSize });
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    const refuse = (error: GrantscopeError): void => {
+      inflater.destroy();
+      reject(error);
+    };
+    inflater.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > bytesMax) {
+        refuse(tooLarge('body after decompression', bytesMax));
+        return;
+      }
+      const refusal = refusalOf(limits, chunk.length);
+      if (refusal === undefined) chunks.push(chunk);
+      else refuse(refusal);
+    });
+    inflater.on('end', () => resolve(Buffer.concat(chunks, bytes)));
+    inflater.on('error', () =>
+      refuse(unreadable('not valid gzip (Content-Encoding: gzip), or cut off')),
+    );
+    inflater.end(raw);
+  });
 }

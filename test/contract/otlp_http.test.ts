@@ -293,9 +293,9 @@ describe('passing states', () => {
     expect(server.failures).toEqual([defect]);
   });
 
-  test('one request more than may be worked on at a time is 429; then there is room again', async () => {
+  test('one request more than may be worked on at a time is 503; then there is room again', async () => {
     await server.close();
-    server = await startOtlpServer({ requestsInFlightMax: 1 });
+    server = await startOtlpServer({ intakeLimits: { requestsMax: 1 } });
     const { path, body } = cases[0]!;
     let release = (): void => undefined;
     let entered = (): void => undefined;
@@ -308,7 +308,7 @@ describe('passing states', () => {
     const first = server.send(path, body, PROTOBUF);
     await isIn;
     const second = await server.send(path, body, PROTOBUF);
-    expect([second.status, second.headers['retry-after']]).toEqual([429, '2']);
+    expect([second.status, second.headers['retry-after']]).toEqual([503, '2']);
     release();
     expect((await first).status).toBe(200);
     expect((await server.send(path, body, PROTOBUF)).status).toBe(200);
