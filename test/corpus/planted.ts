@@ -107,7 +107,7 @@ const invisible = (text: string, r: Random): string => {
   return `${text.slice(0, at)}${r.pick(['\u200b', '\u200d', '\u2060', '\ufeff', '\u00ad'])}${text.slice(at)}`;
 };
 const mixedCase = (text: string, r: Random): string =>
-  Array.from(text, (c) => (r.below(2) === 0 ? c.toUpperCase() : c.toLowerCase()).join('');
+  Array.from(text, (c) => (r.below(2) === 0 ? c.toUpperCase() : c.toLowerCase())).join('');
 const wide = (text: string): string =>
   text.replace(/[a-z]/g, (c) => String.fromCharCode(c.charCodeAt(0) + 0xfee0));
 
