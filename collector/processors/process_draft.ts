@@ -8,7 +8,7 @@ import { addNextReferences, needsNextReferences } from './next_references.ts';
 import { isPlausibleTime, normaliseEvent, normaliseText } from './normalise.ts';
 import { redact, type RedactContext } from './redact.ts';
 
-export interface ProcessContext extends Omit<RedactContext, 'eventId'> {
+export interface ProcessContext extends RedactContext {
   /**
    * Tells apart records without an id of their own: equal for a repeat of the same record in the same
    * request, for instance `<content hash of the request>:<index of the record>`.
@@ -40,7 +40,7 @@ export function processDraft(draft: AuthEventDraft, context: ProcessContext): Pr
         'time: outside the years 2000 to 2100; check its unit (ISO 8601, or epoch s, ms, ns)',
     };
   }
-  const { event, cut } = redact(draft, { ...context, eventId: eventIdOf(draft, context) });
+  const { event, cut } = redact(draft, context, eventIdOf(draft, context));
   if (needsNextReferences(draft, context.keyRing)) addNextReferences(event, draft, context);
   normaliseEvent(event);
   enrichEvent(event);
