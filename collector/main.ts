@@ -11,7 +11,7 @@ import { findStoredEvents } from '../store/stored_events.ts';
 import { DeadLetters } from './dead_letters/dead_letters.ts';
 import { replayOperation } from './dead_letters/replay.ts';
 import { Pipeline } from './pipeline.ts';
-import { createScrubber } from './processors/scrub.ts';
+import { createScrubber, scrubberOptions } from './processors/scrub.ts';
 import { createEventsRoute } from './receivers/events_http.ts';
 import { Intake } from './receivers/intake.ts';
 import { createOtlpRoutes } from './receivers/otlp_http.ts';
@@ -21,9 +21,9 @@ import { Writer } from './writer.ts';
 
 /** How long a stop waits for the store to take what is durable; the rest waits for the next start. */
 const DRAIN_MS_MAX = 20_000;
-/** Longest time for a request's headers, and for a whole request. */
+/** Longest time for a request's headers, and for a whole request beyond what its body may take. */
 const HEADERS_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 60_000;
+const REQUEST_GRACE_MS = 30_000;
 
 export interface Collector extends Component {
   /** For instance `http://127.0.0.1:4318`. */
@@ -35,7 +35,7 @@ export interface Collector extends Component {
 /** Registers `replay_dead_letters`, for a process that receives nothing itself too. */
 export async function registerCollectorOperations(runtime: Runtime, store: Store): Promise<void> {
   const sources = await loadSources();
-  const scrubber = createScrubber({ extraKeys: runtime.config.redaction.extra_keys });
+  const scrubber = createScrubber(scrubberOptions(runtime.config.redaction));
   const operation = replayOperation({ runtime, store, sources, scrubber });
   runtime.operations.register('replay_dead_letters', operation);
 }
@@ -101,7 +101,7 @@ async function createHandler(
   const { config, log, metrics, clock, keyRing } = runtime;
   const sources = await loadSources();
   const intake = createIntake(runtime, sources);
-  const scrubber = createScrubber({ extraKeys: config.redaction.extra_keys });
+  const scrubber = createScrubber(scrubberOptions(config.redaction));
   const pipeline = new Pipeline({
     spool,
     keyRing,
@@ -124,6 +124,7 @@ async function createHandler(
     ingest: pipeline,
     sources,
     bodyBytesMax: config.bodyBytesMax,
+    bodyDeadlineMs: config.bodyDeadlineMs,
     intake,
     onFailure: (error) => log.error({ err: error }, 'events request failed'),
   });
@@ -133,6 +134,7 @@ async function createHandler(
     clock,
     metrics,
     bodyBytesMax: config.bodyBytesMax,
+    bodyDeadlineMs: config.bodyDeadlineMs,
     intake,
     scrubber,
     onFailure: (error) => log.error({ err: error }, 'OTLP request failed'),
@@ -228,7 +230,10 @@ const BROKEN_STATUS: ReadonlyMap<string, string> = new Map([
 async function listen(handle: Route, runtime: Runtime): Promise<Server> {
   const address = runtime.config.collectorListen;
   const server = createServer(
-    { headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS },
+    {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: runtime.config.bodyDeadlineMs + REQUEST_GRACE_MS,
+    },
     (request, response) => {
       handle(request, response).catch(() => {
         if (!response.headersSent)

@@ -17,6 +17,7 @@ import {
 import type { DeadLetters } from './dead_letters/dead_letters.ts';
 import { deadLettersTable, type DeadLetterRow } from './dead_letters/table.ts';
 import { Ledger, type SourceTally as RecordTally } from './ledger.ts';
+import { refusalOfTime } from './processors/clock_skew.ts';
 import { processDraft } from './processors/process_draft.ts';
 import type { Scrubber } from './processors/scrub.ts';
 import type { Spool } from './spool/spool.ts';
@@ -135,10 +136,20 @@ class Reading {
     const { tenant, keyRing, scrubber, clientIp } = this.#deps;
     const contentSeed = `${this.#batch.contentHash}:${index}`;
     const events: AuthEvent[] = [];
-    for (const [subIndex, draft] of parsed.events.entries()) {
-      const context = { source, tenant, receivedAt, contentSeed, subIndex };
-      const processed = processDraft(draft, { ...context, keyRing, scrubber, clientIp });
+    for (const draft of parsed.events) {
+      const processed = processDraft(draft, {
+        source,
+        tenant,
+        receivedAt,
+        contentSeed,
+        subIndex: events.length,
+        keyRing,
+        scrubber,
+        clientIp,
+      });
       if (!processed.ok) return processed;
+      const refusal = refusalOfTime(processed.event.time, receivedAt);
+      if (refusal !== undefined) return refusal;
       for (const field of processed.cut) {
         // Names under ext come from the payload and would make labels without bound.
         count(tally.cut, field.startsWith('ext.') ? 'ext' : field);

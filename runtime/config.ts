@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { GrantscopeError } from './errors.ts';
 import { HASH_KEY_LENGTH_MIN } from './keyring.ts';
 import { LOG_LEVELS } from './log.ts';
+import { RedactionSettings } from './redaction_settings.ts';
 
 const megabytes = (n: number): number => n * 1024 * 1024;
 
@@ -99,6 +100,9 @@ const Environment = z.object({
   GRANTSCOPE_BODY_BYTES_IN_FLIGHT_MAX: Count(megabytes(128), 1_024, megabytes(16_384)).describe(
     'Bytes of request bodies in memory at a time, over all requests, at least two of the largest; beyond, 503.',
   ),
+  GRANTSCOPE_BODY_DEADLINE_MS: Count(30_000, 50, 600_000).describe(
+    'Longest time for the body of a request to arrive, ms; then 408.',
+  ),
   GRANTSCOPE_CONNECTIONS_MAX: Count(4_096, 1, 65_536).describe(
     'Connections that the collector holds at a time; one more is closed at once.',
   ),
@@ -170,20 +174,8 @@ const YamlFile = z.strictObject({
       }),
     )
     .default({}),
-  redaction: z
-    .strictObject({
-      /** More keys whose values are dropped wherever they appear in free-form data. */
-      extra_keys: z.array(z.string().min(1)).default([]),
-      /** `keep` (detectors need addresses), `truncate` (/24, /48) or `hash`. */
-      client_ip: z.enum(['keep', 'truncate', 'hash']).default('keep'),
-    })
-    .prefault({}),
-  keys: z
-    .strictObject({
-      /** Longest life of a token, days: how long two keys overlap in a rotation, at least. */
-      token_life_days: z.number().int().min(1).max(3_650).default(30),
-    })
-    .prefault({}),
+  /** What is dropped beyond the product's own rules, and what becomes of addresses. */
+  redaction: RedactionSettings.prefault({}),
   retention: z
     .strictObject({
       events_days: z.number().int().min(1).max(3_650).default(90),
@@ -214,6 +206,7 @@ export interface Config extends YamlConfig {
   readonly bodyBytesMax: number;
   readonly requestsInFlightMax: number;
   readonly bodyBytesInFlightMax: number;
+  readonly bodyDeadlineMs: number;
   readonly connectionsMax: number;
   readonly spoolBytesMax: number;
   readonly commitIntervalMs: number;
@@ -280,6 +273,7 @@ function fromEnvironment(
     bodyBytesMax: env.GRANTSCOPE_BODY_BYTES_MAX,
     requestsInFlightMax: env.GRANTSCOPE_REQUESTS_IN_FLIGHT_MAX,
     bodyBytesInFlightMax: env.GRANTSCOPE_BODY_BYTES_IN_FLIGHT_MAX,
+    bodyDeadlineMs: env.GRANTSCOPE_BODY_DEADLINE_MS,
     connectionsMax: env.GRANTSCOPE_CONNECTIONS_MAX,
     spoolBytesMax: env.GRANTSCOPE_SPOOL_BYTES_MAX,
     commitIntervalMs: env.GRANTSCOPE_COMMIT_INTERVAL_MS,

@@ -116,6 +116,7 @@ export async function startOtlpServer(
     sources: TEST_SOURCES,
     clock,
     intake,
+    bodyDeadlineMs: 30_000,
     metrics,
     bodyBytesMax: 1024 * 1024,
     scrubber: createScrubber(),

@@ -15,6 +15,7 @@ import type { Operation } from '../../runtime/operations.ts';
 import type { Store } from '../../store/client.ts';
 import { clickHouseTime, insertEvents } from '../../store/insert.ts';
 import { findStoredEvents } from '../../store/stored_events.ts';
+import { refusalOfTime } from '../processors/clock_skew.ts';
 import { processDraft } from '../processors/process_draft.ts';
 import type { Scrubber } from '../processors/scrubber.ts';
 import { Markers } from './marker.ts';
@@ -197,6 +198,8 @@ class Replay {
         clientIp: runtime.config.redaction.client_ip,
       });
       if (!processed.ok) return { letter, refused: processed.code };
+      const refusal = refusalOfTime(processed.event.time, runtime.clock.nowNs());
+      if (refusal !== undefined) return { letter, refused: refusal.code };
       events.push(processed.event);
     }
     return { letter, events };

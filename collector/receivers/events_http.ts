@@ -6,12 +6,14 @@ import type { Ingest, SourcedRecord } from '../ingest.ts';
 import { cutRecords } from './cut_records.ts';
 import { httpAnswerOf } from './http_status.ts';
 import type { Intake, Visit } from './intake.ts';
-import { BODY_DEADLINE_MS, discardBody, readBody } from './read_body.ts';
+import { discardBody, readBody } from './read_body.ts';
 
 export interface EventsHttpDeps {
   readonly ingest: Ingest;
   readonly sources: ReadonlyMap<string, SourceDefinition>;
   readonly bodyBytesMax: number;
+  /** Longest time for a body to arrive, ms. */
+  readonly bodyDeadlineMs: number;
   readonly intake: Intake;
   readonly onFailure: (error: unknown) => void;
 }
@@ -85,7 +87,7 @@ async function receive(
   visit.admit();
   const body = await readBody(request, {
     bytesMax: deps.bodyBytesMax,
-    deadlineMs: BODY_DEADLINE_MS,
+    deadlineMs: deps.bodyDeadlineMs,
     budget: visit,
   });
   return ingestBody(deps, source, body);

@@ -22,7 +22,7 @@ import { mapTraces } from './otlp/map_traces.ts';
 import { otelLogsTable, otelTracesTable } from './otlp/rows.ts';
 import type { Signal } from './otlp/types.ts';
 import type { Intake, Visit } from './intake.ts';
-import { BODY_DEADLINE_MS, discardBody, readBody } from './read_body.ts';
+import { discardBody, readBody } from './read_body.ts';
 
 export interface OtlpDependencies {
   readonly ingest: Ingest;
@@ -32,8 +32,8 @@ export interface OtlpDependencies {
   /** Largest body in bytes, before and after decompression. */
   readonly bodyBytesMax: number;
   readonly scrubber: OtlpScrubber;
-  /** Longest time for a body to arrive, ms; default `BODY_DEADLINE_MS`. */
-  readonly bodyDeadlineMs?: number;
+  /** Longest time for a body to arrive, ms. */
+  readonly bodyDeadlineMs: number;
   readonly intake: Intake;
   /** Told of what was answered with 500, for the log. */
   readonly onFailure?: (error: unknown) => void;
@@ -138,7 +138,7 @@ async function handle(request: IncomingMessage, work: Work): Promise<Answer> {
   const { deps, signal, encoding } = work;
   const body = await readBody(request, {
     bytesMax: deps.bodyBytesMax,
-    deadlineMs: deps.bodyDeadlineMs ?? BODY_DEADLINE_MS,
+    deadlineMs: deps.bodyDeadlineMs,
     budget: work.visit,
   });
   const context: MapContext = {

@@ -20,9 +20,6 @@ export interface BodyBudget {
   hasRead(sentBytes: number, decodedBytes: number): void;
 }
 
-/** Default for `BodyLimits.deadlineMs`: a 20 MiB body over a slow link of 6 Mbit/s still fits. */
-export const BODY_DEADLINE_MS = 30_000;
-
 /**
  * After a refusal the rest of the body is read and thrown away, so that the client, which is still sending,
  * gets to read the answer and the connection can serve its next request. Beyond this many bytes, or after
