@@ -169,10 +169,23 @@ export function scanRandomRuns(view: DecodedView, report: Report): void {
     // UUIDs are names here: references, request ids, subjects of some vendors.
     let from = start;
     for (const rest of withoutUuids(text.slice(start, runs.end))) {
-      if (rest.length >= RANDOM_RUN_LENGTH_MIN) reportRandom(rest, from, report);
+      if (rest.length >= RANDOM_RUN_LENGTH_MIN) reportParts(rest, from, report);
       from += rest.length + UUID_LENGTH;
     }
   }
+}
+
+/** An `=` that something follows parts a name from its value; at the end it is padding. */
+function reportParts(run: string, start: number, report: Report): void {
+  let from = 0;
+  for (let at = run.indexOf('='); at >= 0; at = run.indexOf('=', at + 1)) {
+    if (at + 1 >= run.length || run.charCodeAt(at + 1) === EQUALS) continue;
+    if (at + 1 - from >= RANDOM_RUN_LENGTH_MIN)
+      reportRandom(run.slice(from, at + 1), start + from, report);
+    from = at + 1;
+  }
+  if (run.length - from >= RANDOM_RUN_LENGTH_MIN)
+    reportRandom(run.slice(from), start + from, report);
 }
 
 function withoutUuids(run: string): readonly string[] {

@@ -1,5 +1,7 @@
+import { compilePattern } from '../../runtime/linear_pattern.ts';
+import type { RedactionSettings } from '../../runtime/redaction_settings.ts';
 import { replaceSecrets } from './replace_secrets.ts';
-import { couldHoldSecret, type ScanContext } from './secret_scanners.ts';
+import { couldHoldSecret, type ScanContext, type TextPattern } from './secret_scanners.ts';
 import { createKeyClassifier, KEY_CLASS, type KeyClass } from './secret_keys.ts';
 import { scrubAttributeMap } from './scrub_attributes.ts';
 import {
@@ -33,9 +35,9 @@ class DefaultScrubber implements Scrubber {
   readonly #clean = new Set<string>();
   readonly #cleanIdentifiers = new Set<string>();
 
-  constructor(extraKeys: readonly string[]) {
-    this.#classify = createKeyClassifier(extraKeys);
-    const shared = { classify: this.#classify, patterns: [] };
+  constructor(options: ScrubberOptions) {
+    this.#classify = createKeyClassifier(options.extraKeys ?? [], options.allowedKeys);
+    const shared = { classify: this.#classify, patterns: options.patterns ?? [] };
     this.#freeText = { ...shared, free: true };
     this.#identifiers = { ...shared, free: false };
   }
@@ -79,9 +81,27 @@ class DefaultScrubber implements Scrubber {
   }
 }
 
-/** A scrubber that also treats `extraKeys` (`redaction.extra_keys` of the configuration) as secret. */
-export function createScrubber(options: { extraKeys?: readonly string[] } = {}): Scrubber {
-  return new DefaultScrubber(options.extraKeys ?? []);
+/** What an installation adds to the rules, from `redaction` of the configuration. */
+export interface ScrubberOptions {
+  readonly extraKeys?: readonly string[];
+  readonly allowedKeys?: readonly string[];
+  readonly patterns?: readonly TextPattern[];
+}
+
+export function createScrubber(options: ScrubberOptions = {}): Scrubber {
+  return new DefaultScrubber(options);
+}
+
+/** The options that the configuration asks for. Its patterns are checked already, and compiled here. */
+export function scrubberOptions(settings: RedactionSettings): ScrubberOptions {
+  return {
+    extraKeys: settings.extra_keys,
+    allowedKeys: settings.allowed_keys,
+    patterns: settings.patterns.map(({ name, regex }) => ({
+      name,
+      find: compilePattern(regex).find,
+    })),
+  };
 }
 
 /** What tokens, keys and escapes are made of. */

@@ -153,30 +153,39 @@ function segmentsOf(key: string): string[] {
   return parts;
 }
 
-function classOf(key: string, extra: ReadonlySet<string>): KeyClass {
+function classOf(key: string, extra: ReadonlySet<string>, allowed: ReadonlySet<string>): KeyClass {
   const parts = segmentsOf(key);
   const last = parts.at(-1);
   if (last === undefined) return KEY_CLASS.plain;
   const whole = parts.join('');
+  const isBelowSecret = parts.slice(0, -1).some((s) => SECRET_PARENTS.has(s));
+  if (!isBelowSecret && (allowed.has(last) || allowed.has(whole))) return KEY_CLASS.plain;
   if (LINE_SEGMENTS.has(last)) return KEY_CLASS.line;
   if (extra.has(last) || extra.has(whole)) return KEY_CLASS.strong;
   if (SECRET_SEGMENTS.has(last) || SECRET_SEGMENTS.has(whole)) return KEY_CLASS.strong;
   if (SECRET_ENDINGS.some((e) => last.endsWith(e))) return KEY_CLASS.strong;
-  if (parts.slice(0, -1).some((s) => SECRET_PARENTS.has(s))) return KEY_CLASS.strong;
+  if (isBelowSecret) return KEY_CLASS.strong;
   if (!WEAK_SEGMENTS.has(last)) return KEY_CLASS.plain;
   const parent = parts.at(-2);
   return parent === undefined || CARRIERS.has(parent) ? KEY_CLASS.weak : KEY_CLASS.plain;
 }
 
-/** A classifier with memory; `extraKeys` (from the configuration) are strong. */
-export function createKeyClassifier(extraKeys: readonly string[]): (key: string) => KeyClass {
+/**
+ * A classifier with memory. Of the configuration, `extraKeys` are strong, and `allowedKeys` plain whatever the rules say;
+ * below a parent that makes everything a secret (`cookie.x`) they are not.
+ */
+export function createKeyClassifier(
+  extraKeys: readonly string[],
+  allowedKeys: readonly string[] = [],
+): (key: string) => KeyClass {
+  const allowed = new Set(allowedKeys.map((k) => segmentsOf(k).join('')));
   const extra = new Set(extraKeys.map((k) => segmentsOf(k).join('')));
   const known = new Map<string, KeyClass>();
   return (key) => {
     const short = key.length > KEY_CHARS_MAX ? key.slice(-KEY_CHARS_MAX) : key;
     let verdict = known.get(short);
     if (verdict === undefined) {
-      verdict = classOf(short, extra);
+      verdict = classOf(short, extra, allowed);
       if (known.size >= REMEMBERED_KEYS_MAX) known.clear();
       known.set(short, verdict);
     }

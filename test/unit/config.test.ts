@@ -30,7 +30,12 @@ describe('loadConfig', () => {
     expect(config.collectorListen).toEqual({ host: '127.0.0.1', port: 4318 });
     expect(config.apiListen).toEqual({ host: '127.0.0.1', port: 7400 });
     expect(config.clickhouse).toBeUndefined();
-    expect(config.redaction).toEqual({ extra_keys: [], client_ip: 'keep' });
+    expect(config.redaction).toEqual({
+      extra_keys: [],
+      allowed_keys: [],
+      patterns: [],
+      client_ip: 'keep',
+    });
     expect(config.retention).toEqual({
       events_days: 90,
       traces_days: 14,
