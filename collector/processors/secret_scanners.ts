@@ -172,7 +172,7 @@ const mayHoldProse = (text: string, f: number): boolean =>
 const mayHoldSqlPassword = (text: string, f: number): boolean =>
   has(f, HAS_QUOTE) && /identified/i.test(text);
 const mayHoldUserArgument = (text: string, f: number): boolean =>
-  has(f, HAS_DASH) && has(f, HAS_SEPARATOR) && /-u|user/.test(text);
+  has(f, HAS_DASH) && has(f, HAS_SEPARATOR | HAS_SCHEME) && /-u|user/.test(text);
 
 /**
  * False where no scanner can find anything in the text, which one look at its characters tells for most names, methods,
@@ -186,6 +186,7 @@ export function couldHoldSecret(text: string, free: boolean): boolean {
   if (has(f, HAS_AT) && (free || has(f, HAS_SCHEME))) return true;
   if (free && has(f, HAS_RANDOM_RUN | HAS_ENCODED_RUN)) return true;
   if (mayHoldJwt(text, f) || mayHoldCredential(text, f)) return true;
+  if (mayHoldUserArgument(text, f)) return true;
   if (mayHoldShape(text, f) && holdsKnownShape(text)) return true;
   if (free && (mayHoldProse(text, f) || mayHoldSqlPassword(text, f))) return true;
   return mayHoldPrivateKey(text, f);
