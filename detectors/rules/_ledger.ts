@@ -35,6 +35,15 @@ export function textFacet(column: Sql): Sql {
   return sql`if(${column} = '', 0, bitOr(cityHash64(${column}), 1))`;
 }
 
+/**
+ * What a rotation of keys called these references before. Tokens and families need no such look: while keys
+ * change, the ledger has a row under each name.
+ */
+export function earlierNames(tenant: string, refs: Sql): Sql {
+  return sql`SELECT other FROM grantscope.reference_names
+    WHERE tenant = ${param.string(tenant)} AND relation = 'previous' AND ref IN (${refs})`;
+}
+
 /** What a ledger row must be to count. */
 export interface LedgerFilter {
   readonly kinds: readonly EventKind[];
