@@ -70,7 +70,7 @@ export class Pipeline implements Ingest {
     const tables = [events, letters, ...batch.tables];
     const fate = await this.#deps.spool.append(tables, batch.contentHash);
     // A repeated request is answered as it was then, for which its records are read once more.
-    if (fate === 'repeated') for (const _ of reading.events());
+    if (fate === 'repeated') exhaust(reading.events());
     reading.report(this.#metrics, this.#ledger, fate);
     const { accepted, rejected, errors } = reading;
     return { accepted, rejected, errors, repeated: fate === 'repeated' };
@@ -208,6 +208,11 @@ class Reading {
       metrics.repeatedEvents.inc({ receiver }, this.#events);
     }
   }
+}
+
+/** Takes all items for what taking them does. */
+function exhaust(items: Generator): void {
+  while (items.next().done !== true);
 }
 
 function count<K>(counts: Map<K, number>, key: K): void {

@@ -141,8 +141,8 @@ class Redaction {
       subject: this.#principal('subject.ref', draft.subject),
       actor: this.#principal('actor.ref', draft.actor),
       issuer: this.#uri('issuer', draft.issuer),
-      audience: this.#list('audience', draft.audience, this.#asUri),
-      resource: this.#list('resource', draft.resource, this.#asUri),
+      audience: this.#uris('audience', draft.audience),
+      resource: this.#uris('resource', draft.resource),
       scopes_requested: this.#scopes('scopes_requested', draft.scopes_requested),
       scopes_granted: this.#scopes('scopes_granted', draft.scopes_granted),
       redirect_uri: this.#uri('redirect_uri', draft.redirect_uri, true),
@@ -158,7 +158,7 @@ class Redaction {
       key: this.#key(draft.key),
       risk: this.#text('risk', draft.risk),
       acr: this.#name('acr', draft.acr),
-      amr: this.#list('amr', draft.amr, this.#asName),
+      amr: this.#names('amr', draft.amr),
       corr: this.#corr(draft.corr),
       ext: this.#ext(withDroppedParts(draft)),
       redaction: {
@@ -264,23 +264,23 @@ class Redaction {
     return bare.slice(0, URI_LENGTH_MAX);
   }
 
-  readonly #asName = (field: string, value: string): string => this.#name(field, value);
-  readonly #asUri = (field: string, value: string): string => this.#uri(field, value);
-
-  #list(
-    field: string,
-    values: readonly string[] | undefined,
-    one: (field: string, value: string) => string,
-  ): string[] {
+  #names(field: string, values: readonly string[] | undefined, max = NAME_LENGTH_MAX): string[] {
     if (values === undefined || values.length === 0) return [];
-    if (values.length > LIST_ITEMS_MAX) {
-      this.#noteCut(field);
-      this.#note(field);
-    }
-    return values
-      .slice(0, LIST_ITEMS_MAX)
-      .map((v) => one(field, v))
-      .filter((v) => v !== '');
+    const names = this.#upToLimit(field, values).map((v) => this.#name(field, v, max));
+    return names.filter((v) => v !== '');
+  }
+
+  #uris(field: string, values: readonly string[] | undefined): string[] {
+    if (values === undefined || values.length === 0) return [];
+    const uris = this.#upToLimit(field, values).map((v) => this.#uri(field, v));
+    return uris.filter((v) => v !== '');
+  }
+
+  #upToLimit(field: string, values: readonly string[]): readonly string[] {
+    if (values.length <= LIST_ITEMS_MAX) return values;
+    this.#noteCut(field);
+    this.#note(field);
+    return values.slice(0, LIST_ITEMS_MAX);
   }
 
   #scopes(field: string, values: readonly string[] | undefined): string[] {
@@ -290,8 +290,8 @@ class Redaction {
     if (known !== undefined) return known;
     const noted = this.#fields.length;
     // Scrubbed before it is parted: the words around a secret are what gives it away.
-    const whole = this.#list(field, values, (f, v) => this.#name(f, v, SCOPES_LENGTH_MAX));
-    const scopes = this.#list(field, normaliseScopes(whole), this.#asName);
+    const whole = this.#names(field, values, SCOPES_LENGTH_MAX);
+    const scopes = this.#names(field, normaliseScopes(whole));
     if (this.#fields.length === noted && key.length <= CLEAN_TEXT_LENGTH_MAX) {
       if (this.#clean.scopes.size >= CLEAN_TEXTS_MAX) this.#clean.scopes.clear();
       this.#clean.scopes.set(key, scopes);

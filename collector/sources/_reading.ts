@@ -132,13 +132,25 @@ function fromEpoch(whole: bigint, fraction: string): bigint {
  * `2026-01-05T12:00:00.000Z`, as Date.toISOString and most loggers write it. The last days of a month and a day's
  * hour 24, about which the engine's parser is generous, are left to the strict one.
  */
-const USUAL_ISO_TIME = /^\d{4}-\d{2}-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):\d{2}:\d{2}\.\d{3}Z$/;
+const USUAL_ISO_TIME =
+  /^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z$/;
+
+let lastMinute = '';
+let lastMinuteMs = 0;
+
+/** Neighbouring records are of the same minute, which is worked out once. */
+function fromUsualIso(text: string): bigint {
+  const minute = text.slice(0, 17);
+  if (minute !== lastMinute) {
+    lastMinuteMs = Date.parse(`${minute}00.000Z`);
+    lastMinute = minute;
+  }
+  const ms = Number(text.slice(17, 19)) * 1_000 + Number(text.slice(20, 23));
+  return BigInt(lastMinuteMs + ms) * 1_000_000n;
+}
 
 function fromIso(text: string): bigint | undefined {
-  if (text.length === 24 && USUAL_ISO_TIME.test(text)) {
-    const ms = Date.parse(text);
-    if (!Number.isNaN(ms)) return BigInt(ms) * 1_000_000n;
-  }
+  if (text.length === 24 && USUAL_ISO_TIME.test(text)) return fromUsualIso(text);
   const m = ISO_TIME.exec(text);
   if (m === null) return undefined;
   const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = m

@@ -119,8 +119,8 @@ export function isPlainWireEvent(e: Json): e is WireEvent {
     isOptional(e['outcome'], (v) => OUTCOME.has(v)) &&
     isOptional(e['pkce'], (v) => PKCE.has(v)) &&
     isOptional(e['binding'], (v) => BINDING.has(v)) &&
-    TEXTS_OF_EVENT.every((name) => isText(e[name])) &&
-    LISTS_OF_EVENT.every((name) => isTextOrTexts(e[name])) &&
+    areTextsOfEvent(e) &&
+    areListsOfEvent(e) &&
     isOptional(e['subject'], isPrincipal) &&
     isOptional(e['actor'], isPrincipal) &&
     isOptional(e['tokens'], (v) => Array.isArray(v) && v.every(isToken)) &&
@@ -144,13 +144,34 @@ const REFERENCE_KINDS = setOf(REF_KINDS);
 const SUBJECTS = setOf(SUBJECT_TYPES);
 const IP_ROLE = setOf(IP_ROLES);
 
-const TEXTS_OF_EVENT = [
-  ...['event_id', 'grant_type', 'response_type', 'endpoint', 'requested_client_id', 'issuer'],
-  ...['redirect_uri', 'binding_thumbprint', 'session_ref', 'grant_ref', 'risk', 'acr'],
-] as const;
-const LISTS_OF_EVENT = [
-  ...['audience', 'resource', 'scopes_requested', 'scopes_granted', 'amr'],
-] as const;
+/** Written out, since the runtime reads members by fixed names much faster. */
+function areTextsOfEvent(e: Json): boolean {
+  return (
+    isText(e['event_id']) &&
+    isText(e['grant_type']) &&
+    isText(e['response_type']) &&
+    isText(e['endpoint']) &&
+    isText(e['requested_client_id']) &&
+    isText(e['issuer']) &&
+    isText(e['redirect_uri']) &&
+    isText(e['binding_thumbprint']) &&
+    isText(e['session_ref']) &&
+    isText(e['grant_ref']) &&
+    isText(e['risk']) &&
+    isText(e['acr'])
+  );
+}
+
+function areListsOfEvent(e: Json): boolean {
+  return (
+    isTextOrTexts(e['audience']) &&
+    isTextOrTexts(e['resource']) &&
+    isTextOrTexts(e['scopes_requested']) &&
+    isTextOrTexts(e['scopes_granted']) &&
+    isTextOrTexts(e['amr'])
+  );
+}
+
 /** Members that are objects of texts alone. */
 const GROUPS_OF_EVENT = [
   ['source', ['instance', 'tenant', 'raw_type']],

@@ -4,10 +4,12 @@ const BY_HAND_LENGTH_MAX = 42;
 /** A growable run of bytes, little-endian. Reused across blocks: `reset` keeps the memory. */
 export class ByteBuffer {
   #bytes: Buffer;
+  #view: DataView;
   #length = 0;
 
   constructor(initialBytes = 256) {
-    this.#bytes = Buffer.allocUnsafe(initialBytes);
+    this.#bytes = Buffer.allocUnsafeSlow(initialBytes);
+    this.#view = new DataView(this.#bytes.buffer);
   }
 
   get length(): number {
@@ -35,43 +37,45 @@ export class ByteBuffer {
 
   u16(value: number): void {
     this.#reserve(2);
-    this.#bytes[this.#length++] = value;
-    this.#bytes[this.#length++] = value >>> 8;
+    this.#view.setUint16(this.#length, value, true);
+    this.#length += 2;
   }
 
   u32(value: number): void {
     this.#reserve(4);
-    this.#bytes[this.#length++] = value;
-    this.#bytes[this.#length++] = value >>> 8;
-    this.#bytes[this.#length++] = value >>> 16;
-    this.#bytes[this.#length++] = value >>> 24;
+    this.#view.setUint32(this.#length, value, true);
+    this.#length += 4;
   }
 
   /** A non-negative safe integer as 64 bits. */
   u64(value: number): void {
-    this.u32(value % 0x1_0000_0000);
-    this.u32(Math.floor(value / 0x1_0000_0000));
+    this.#reserve(8);
+    this.#view.setUint32(this.#length, value, true);
+    this.#view.setUint32(this.#length + 4, value / 0x1_0000_0000, true);
+    this.#length += 8;
   }
 
   bigU64(value: bigint): void {
     this.#reserve(8);
-    this.#length = this.#bytes.writeBigUInt64LE(BigInt.asUintN(64, value), this.#length);
+    this.#view.setBigInt64(this.#length, value, true);
+    this.#length += 8;
   }
 
   f32(value: number): void {
     this.#reserve(4);
-    this.#length = this.#bytes.writeFloatLE(value, this.#length);
+    this.#view.setFloat32(this.#length, value, true);
+    this.#length += 4;
   }
 
   f64(value: number): void {
     this.#reserve(8);
-    this.#length = this.#bytes.writeDoubleLE(value, this.#length);
+    this.#view.setFloat64(this.#length, value, true);
+    this.#length += 8;
   }
 
   zeros(count: number): void {
     this.#reserve(count);
-    this.#bytes.fill(0, this.#length, this.#length + count);
-    this.#length += count;
+    for (let i = 0; i < count; i += 1) this.#bytes[this.#length++] = 0;
   }
 
   /** LEB128, as ClickHouse's VarUInt. */
@@ -137,9 +141,10 @@ export class ByteBuffer {
   #reserve(extra: number): void {
     const needed = this.#length + extra;
     if (needed <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(needed, this.#bytes.length * 2));
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#bytes.length * 2));
     this.#bytes.copy(grown, 0, 0, this.#length);
     this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
   }
 }
 

@@ -8,6 +8,8 @@ import { ByteBuffer } from './byte_buffer.ts';
  */
 interface ColumnEncoder {
   append(value: unknown): void;
+  /** Appends `get` of each item. A loop of each type's own lets the runtime compile it for that type. */
+  appendEach<T>(items: readonly T[], get: (item: T) => unknown): void;
   /** What a type writes once before all values of the block (LowCardinality: its version). */
   writePrefix(out: ByteBuffer): void;
   writeValues(out: ByteBuffer): void;
@@ -23,6 +25,10 @@ abstract class PlainEncoder implements ColumnEncoder {
   #marked = 0;
 
   abstract append(value: unknown): void;
+
+  appendEach<T>(items: readonly T[], get: (item: T) => unknown): void {
+    for (const item of items) this.append(get(item));
+  }
 
   writePrefix(): void {
     // Plain types have none.
@@ -49,6 +55,10 @@ class StringEncoder extends PlainEncoder {
   append(value: unknown): void {
     if (typeof value !== 'string' || value === '') this.data.u8(0);
     else this.data.text(value);
+  }
+
+  override appendEach<T>(items: readonly T[], get: (item: T) => unknown): void {
+    for (const item of items) this.append(get(item));
   }
 }
 
@@ -135,6 +145,10 @@ class UuidEncoder extends PlainEncoder {
     if (typeof value === 'string' && value.length === UUID_TEXT_LENGTH) this.data.uuid(value);
     else this.data.zeros(UUID_BYTES);
   }
+
+  override appendEach<T>(items: readonly T[], get: (item: T) => unknown): void {
+    for (const item of items) this.append(get(item));
+  }
 }
 
 /** SharedDictionariesWithAdditionalKeys, the only version there is. */
@@ -157,12 +171,21 @@ class LowCardinalityEncoder implements ColumnEncoder {
   }
 
   append(value: unknown): void {
-    if (this.#count === this.#indexes.length) {
-      const grown = new Uint32Array(this.#count * 2);
-      grown.set(this.#indexes);
-      this.#indexes = grown;
-    }
+    this.#reserve(1);
     this.#indexes[this.#count++] = this.#positionOf(value);
+  }
+
+  appendEach<T>(items: readonly T[], get: (item: T) => unknown): void {
+    this.#reserve(items.length);
+    for (const item of items) this.#indexes[this.#count++] = this.#positionOf(get(item));
+  }
+
+  #reserve(extra: number): void {
+    const needed = this.#count + extra;
+    if (needed <= this.#indexes.length) return;
+    const grown = new Uint32Array(Math.max(needed, this.#indexes.length * 2));
+    grown.set(this.#indexes);
+    this.#indexes = grown;
   }
 
   #positionOf(value: unknown): number {
@@ -218,6 +241,8 @@ class LowCardinalityEncoder implements ColumnEncoder {
   }
 }
 
+const itself = (item: unknown): unknown => item;
+
 class ArrayEncoder implements ColumnEncoder {
   readonly #inner: ColumnEncoder;
   readonly #offsets = new ByteBuffer();
@@ -230,14 +255,18 @@ class ArrayEncoder implements ColumnEncoder {
   }
 
   append(value: unknown): void {
-    this.appendEach(value, undefined);
+    this.appendItems(value, itself);
   }
 
-  appendEach(value: unknown, each: ((item: unknown) => unknown) | undefined): void {
-    if (Array.isArray(value)) {
-      const items = value as readonly unknown[];
-      for (const item of items) this.#inner.append(each === undefined ? item : each(item));
-      this.#end += items.length;
+  appendEach<T>(items: readonly T[], get: (item: T) => unknown): void {
+    for (const item of items) this.appendItems(get(item), itself);
+  }
+
+  /** Appends an array of `each` of a value's items. */
+  appendItems(value: unknown, each: (item: unknown) => unknown): void {
+    if (Array.isArray(value) && value.length > 0) {
+      this.#inner.appendEach(value as readonly unknown[], each);
+      this.#end += value.length;
     }
     this.#offsets.u64(this.#end);
   }
@@ -288,6 +317,10 @@ class MapEncoder implements ColumnEncoder {
       }
     }
     this.#offsets.u64(this.#end);
+  }
+
+  appendEach<T>(items: readonly T[], get: (item: T) => unknown): void {
+    for (const item of items) this.append(get(item));
   }
 
   writePrefix(out: ByteBuffer): void {
@@ -418,6 +451,6 @@ function appendColumn<Row>(
   rows: readonly Row[],
 ): void {
   if (each !== undefined && encoder instanceof ArrayEncoder) {
-    for (const row of rows) encoder.appendEach(get(row), each);
-  } else for (const row of rows) encoder.append(get(row));
+    for (const row of rows) encoder.appendItems(get(row), each);
+  } else encoder.appendEach(rows, get);
 }
