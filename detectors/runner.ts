@@ -104,7 +104,17 @@ export interface CycleResult {
   /** True where a rule reached its limit and goes on in the next cycle. */
   readonly hasMore: boolean;
   readonly errors: number;
+  /** True for the whole cycle where a sweep was due. */
+  readonly isSweep: boolean;
 }
+
+const NOTHING_DONE: CycleResult = {
+  changes: NO_CHANGES,
+  units: 0,
+  hasMore: false,
+  errors: 0,
+  isSweep: false,
+};
 
 /** What all rules of one cycle share. */
 interface Cycle {
@@ -156,10 +166,11 @@ export class Runner {
     const now = await storeNow(this.#options.store);
     const states = (this.#states ??= await this.#loadStates(now));
     const cycle = await this.#startCycle(states, now);
-    let total: CycleResult = { changes: NO_CHANGES, units: 0, hasMore: false, errors: 0 };
+    let total: CycleResult = { ...NOTHING_DONE, isSweep: cycle.isSweepDue };
     for (const state of states) {
       const result = await this.#runRule(state, cycle);
       total = {
+        ...total,
         changes: addChanges(total.changes, result.changes),
         units: total.units + result.units,
         hasMore: total.hasMore || result.hasMore,
@@ -283,7 +294,7 @@ export class Runner {
     const { metrics, log } = this.#options;
     const rule = state.detector.docs.id;
     const endTimer = metrics.duration.startTimer({ rule });
-    let result: CycleResult = { changes: NO_CHANGES, units: 0, hasMore: false, errors: 0 };
+    let result = NOTHING_DONE;
     try {
       result = await this.#advance(state, cycle);
       if (cycle.isSweepDue) {
@@ -323,9 +334,9 @@ export class Runner {
       if (state.queue.size === 0) state.pending ??= await this.#nextPass(state, cycle);
       const { pending } = state;
       if (state.queue.size === 0 && pending === undefined)
-        return { changes, units, hasMore: false, errors: 0 };
+        return { ...NOTHING_DONE, changes, units };
       const budget = this.#limits.unitsPerCycleMax - units;
-      if (budget <= 0) return { changes, units, hasMore: true, errors: 0 };
+      if (budget <= 0) return { ...NOTHING_DONE, changes, units, hasMore: true };
       const limit = Math.min(budget, this.#limits.unitsPerPage);
       const done =
         state.queue.size > 0 || pending === undefined

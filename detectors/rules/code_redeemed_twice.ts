@@ -189,7 +189,8 @@ export default defineDetector<Params>({
           AND ${ledgerCondition(LEDGER)} AND ${scope.condition})
       AND ${ledgerCondition(LEDGER)}
     GROUP BY token_ref
-    HAVING uniqExactIf(event_id, kind = 'code_redeemed') >= 2 OR uniqExactIf(event_id, kind != 'code_redeemed') >= 2`,
+    HAVING minIf(event_id, kind = 'code_redeemed') != maxIf(event_id, kind = 'code_redeemed')
+      OR minIf(event_id, kind != 'code_redeemed') != maxIf(event_id, kind != 'code_redeemed')`,
   history: (selection) => tokenHistory(selection, ledgerCondition(LEDGER)),
   evaluate,
   falsePositives: [

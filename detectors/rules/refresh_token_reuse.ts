@@ -357,7 +357,7 @@ export default defineDetector<Params>({
     const tenant = param.string(scope.tenant);
     const uses = sql`tenant = ${tenant} AND ${inSlice(scope, sql`token_ref`)} AND ${ledgerCondition(LEDGER)}`;
     const repeated = sql`SELECT token_ref FROM grantscope.token_events WHERE ${uses}
-      GROUP BY token_ref HAVING uniqExact(event_id) >= 2 OR countIf(kind = 'token_reuse_detected') > 0`;
+      GROUP BY token_ref HAVING min(event_id) != max(event_id) OR countIf(kind = 'token_reuse_detected') > 0`;
     const successors = sql`
       SELECT parent, arrayJoin(arrayFilter((r, role) -> role = 'issued', tokens.ref, tokens.role)) AS child
       FROM grantscope.auth_events

@@ -9,7 +9,7 @@ import {
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql } from '../../model/sql.ts';
-import { inSlice, kindIn, nilRef } from './_ledger.ts';
+import { earlierNames, inSlice, kindIn, nilRef } from './_ledger.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
 
 const KINDS = ['token_issued', 'token_refreshed', 'consent_granted'] as const;
@@ -175,12 +175,21 @@ export default defineDetector<Params>({
       SELECT grant_ref AS ref, kind AS k, time AS t, arraySort(scopes_granted) AS scopes FROM grantscope.auth_events
       WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND grant_ref IN (${grants}) AND outcome = 'success'
       UNION ALL
+      -- What a grant did under the name that it had before a rotation of keys.
+      SELECT names.ref AS ref, kind AS k, time AS t, arraySort(scopes_granted) AS scopes FROM grantscope.auth_events AS events
+      INNER JOIN (
+        SELECT DISTINCT ref, other FROM grantscope.reference_names
+        WHERE tenant = ${tenant} AND relation = 'previous' AND ref IN (${grants})
+      ) AS names ON names.other = events.grant_ref
+      WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND outcome = 'success'
+        AND grant_ref IN (${earlierNames(scope.tenant, grants)})
+      UNION ALL
       SELECT family AS ref, kind AS k, time AS t, arraySort(scopes_granted) AS scopes FROM grantscope.auth_events
       ARRAY JOIN tokens.family_ref AS family
       WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND grant_ref = ${nilRef} AND family != ${nilRef}
         AND ${inSlice(scope, sql`family`)} AND family IN (${families}) AND outcome = 'success'
     ) GROUP BY ref
-    HAVING countIf(k = 'token_refreshed') > 0 AND uniqExact(scopes) >= 2`;
+    HAVING countIf(k = 'token_refreshed') > 0 AND min(cityHash64(scopes)) != max(cityHash64(scopes))`;
   },
   history: (selection) => {
     const tenant = param.string(selection.tenant);

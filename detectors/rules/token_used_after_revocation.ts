@@ -232,32 +232,47 @@ export default defineDetector<Params>({
     },
     allowedMs: params.cache_ttl_ms + params.skew_ms,
   }),
-  // Revocations are few, so they come first.
+  // Revocations are few, so they come first; and a logout after which nothing is used is none of the rule's business.
   candidates: (scope, params) => {
     const tenant = param.string(scope.tenant);
-    const here = inSlice(scope, sql`token_ref`);
+    const here = sql`tenant = ${tenant} AND ${inSlice(scope, sql`token_ref`)}`;
     const lifeNs = BigInt(params.token_life_ms_max) * 1_000_000n;
     const bornSince = sql`fromUnixTimestamp64Nano(${param.int64(scope.timeFrom - lifeNs)}, 'UTC')`;
-    // Tokens of families and grants that were revoked, by any revocation or by a new one alone.
-    const ofGroups = (which: Sql): Sql => sql`
-      SELECT token_ref FROM grantscope.token_events
-      WHERE tenant = ${tenant} AND ${here} AND token_role = 'issued' AND family_ref != ${nilRef} AND family_ref IN (
-        SELECT arrayJoin(tokens.family_ref) FROM grantscope.auth_events
-        WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND ${which})
+    const accepted = sql`token_type = 'access' AND token_role = 'presented' AND outcome = 'success' AND ${kindIn(ACCEPTING)}`;
+    // When each group was first revoked, and whether a revocation of it is new.
+    const groups = (group: Sql): Sql => sql`
+      SELECT group_ref, min(time) AS revoked_at, max(${scope.condition}) AS is_new FROM grantscope.auth_events
+      ARRAY JOIN ${group} AS group_ref
+      WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND group_ref != ${nilRef} GROUP BY group_ref`;
+    // A grant that a rotation of keys renamed, under its names from before; the ledger has families under each name.
+    const grants = groups(sql`[grant_ref]`);
+    const renamedGrants = sql`
+      SELECT names.other AS group_ref, revoked_at, is_new FROM (${grants}) AS named
+      INNER JOIN (
+        SELECT DISTINCT ref, other FROM grantscope.reference_names WHERE tenant = ${tenant} AND relation = 'previous'
+      ) AS names ON names.ref = named.group_ref`;
+    const revoked = sql`
+      SELECT token_ref, time AS revoked_at, ${scope.condition} AS is_new FROM grantscope.token_events
+      WHERE ${here} AND token_role = 'revoked' AND ${kindIn(REVOKING)}
       UNION ALL
-      SELECT arrayJoin(tokens.ref) AS token_ref FROM grantscope.auth_events
-      WHERE tenant = ${tenant} AND ${kindIn(ISSUING)} AND time >= ${bornSince} AND grant_ref IN (
-        SELECT grant_ref FROM grantscope.auth_events
-        WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND grant_ref != ${nilRef} AND ${which})`;
+      SELECT token_ref, revoked_at, is_new FROM grantscope.token_events
+      INNER JOIN (${groups(sql`tokens.family_ref`)}) AS families ON token_events.family_ref = families.group_ref
+      WHERE ${here} AND token_role = 'issued'
+      UNION ALL
+      SELECT token_ref, revoked_at, is_new FROM (
+        SELECT grant_ref, arrayJoin(tokens.ref) AS token_ref FROM grantscope.auth_events
+        WHERE tenant = ${tenant} AND ${kindIn(ISSUING)} AND time >= ${bornSince} AND grant_ref != ${nilRef}
+      ) AS issues INNER JOIN (${grants} UNION ALL ${renamedGrants}) AS grants ON issues.grant_ref = grants.group_ref`;
     return sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE tenant = ${tenant} AND ${here} AND token_ref IN (
-      SELECT token_ref FROM grantscope.token_events
-      WHERE tenant = ${tenant} AND ${here} AND token_role = 'revoked' AND ${kindIn(REVOKING)}
-      UNION ALL ${ofGroups(sql`true`)})
+    INNER JOIN (
+      SELECT token_ref AS revoked_ref, min(revoked_at) AS first_revoked_at, max(is_new) AS is_newly_revoked
+      FROM (${revoked}) GROUP BY token_ref
+    ) AS revoked ON token_events.token_ref = revoked.revoked_ref
+    WHERE ${here}
     GROUP BY token_ref
-    HAVING countIf(token_type = 'access' AND token_role = 'presented' AND outcome = 'success' AND ${kindIn(ACCEPTING)}) > 0
-      AND (countIf(${scope.condition}) > 0 OR token_ref IN (${ofGroups(scope.condition)}))`;
+    HAVING maxIf(time, ${accepted}) > min(first_revoked_at) + toIntervalMillisecond(${param.uint(params.cache_ttl_ms + params.skew_ms)})
+      AND (countIf(${scope.condition}) > 0 OR max(is_newly_revoked) > 0)`;
   },
   history: (selection) => sql`
     SELECT entity, event_id, at FROM (
