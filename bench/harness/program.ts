@@ -1,0 +1,119 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { packageRoot } from '../../runtime/paths.ts';
+
+/** Where every program leaves what it measured, one file a program. Not part of the repository. */
+export const RESULTS_FOLDER = join(packageRoot, 'bench', 'results');
+
+type Flag = number | string | boolean;
+
+/** What a program measured, with all that is needed to repeat it. */
+export interface Result {
+  readonly program: string;
+  /** The command that repeats it. */
+  readonly command: string;
+  /** ISO 8601, UTC. */
+  readonly measured_at: string;
+  readonly machine: { readonly cpu: string; readonly cores: number; readonly ram_gb: number };
+  readonly versions: Readonly<Record<string, string>>;
+  readonly parameters: Readonly<Record<string, Flag>>;
+  readonly figures: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * `--name value` and `--name` (for booleans) over defaults, which also say the type. Throws on a name or value
+ * that it does not know, with what is allowed.
+ */
+export function readFlags<T extends Readonly<Record<string, Flag>>>(
+  argv: readonly string[],
+  defaults: T,
+): { [K in keyof T]: T[K] extends number ? number : T[K] extends boolean ? boolean : string } {
+  const flags: Record<string, Flag> = { ...defaults };
+  const known = Object.keys(defaults);
+  for (let i = 0; i < argv.length; i += 1) {
+    const name = (argv[i] ?? '').replace(/^--/, '');
+    const before = flags[name];
+    if (!known.includes(name) || !argv[i]?.startsWith('--') || before === undefined)
+      throw new Error(`unknown argument ${argv[i]}; allowed: --${known.join(', --')}`);
+    if (typeof before === 'boolean') {
+      flags[name] = true;
+      continue;
+    }
+    const text = argv[(i += 1)] ?? '';
+    if (typeof before === 'string') flags[name] = text;
+    else if (text !== '' && Number.isFinite(Number(text)) && Number(text) >= 0)
+      flags[name] = Number(text);
+    else throw new Error(`--${name}: must be a number from 0, not "${text}"`);
+  }
+  return flags as ReturnType<typeof readFlags<T>>;
+}
+
+/** Prints the figures and writes them to bench/results/<name>.json, by default the program's name. */
+export function report(
+  program: string,
+  parameters: Readonly<Record<string, Flag>>,
+  figures: Readonly<Record<string, unknown>>,
+  name = program,
+): void {
+  const given = process.argv.slice(2).join(' ');
+  const result: Result = {
+    program,
+    command: `npm run bench -- ${program}${given === '' ? '' : ` ${given}`}`,
+    measured_at: new Date().toISOString(),
+    machine: {
+      cpu: cpus()[0]?.model ?? 'unknown',
+      cores: cpus().length,
+      ram_gb: Math.round(totalmem() / 2 ** 30),
+    },
+    versions: { node: process.version, chdb: chdbVersion(), commit: commit() },
+    parameters,
+    figures,
+  };
+  mkdirSync(RESULTS_FOLDER, { recursive: true });
+  writeFileSync(join(RESULTS_FOLDER, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
+  console.log(JSON.stringify({ program, parameters, figures }, null, 2));
+}
+
+function chdbVersion(): string {
+  const file = join(packageRoot, 'node_modules', 'chdb', 'package.json');
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+function commit(): string {
+  try {
+    const head = ['rev-parse', '--short', 'HEAD'];
+    return execFileSync('git', head, {
+      cwd: packageRoot,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+/** The q-quantile of unsorted values, nearest rank; 0 where there are none. */
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
+}
+
+/** Rounded to a number of digits after the point. */
+export function round(value: number, digits = 1): number {
+  return Math.round(value * 10 ** digits) / 10 ** digits;
+}
+
+/** Waits until `isDone`, asking every `everyMs`; throws after `timeoutMs`. */
+export async function until(
+  isDone: () => Promise<boolean> | boolean,
+  options: { readonly timeoutMs: number; readonly everyMs: number; readonly what: string },
+): Promise<void> {
+  const deadline = performance.now() + options.timeoutMs;
+  while (!(await isDone())) {
+    if (performance.now() > deadline)
+      throw new Error(`${options.what}: not within ${options.timeoutMs} ms`);
+    await new Promise((r) => setTimeout(r, options.everyMs));
+  }
+}

@@ -1,0 +1,121 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../../runtime/paths.ts';
+
+export interface RunningServer {
+  readonly pid: number;
+  readonly collector: string;
+  /** From spawn until it listens, ms. */
+  readonly readyMs: number;
+  /** Sum of a metric's series, from /metrics; with `label`, of those that carry it (`table="x"`). */
+  metric(name: string, label?: string): Promise<number>;
+  /** The largest of a metric's series. */
+  metricMax(name: string): Promise<number>;
+  /** Auth events that the store has confirmed. */
+  stored(): Promise<number>;
+  /** SIGTERM, then the end of its drain. */
+  stop(): Promise<void>;
+}
+
+/** The built product (`npm run build:server` first) as its users start it, on free ports. */
+export async function startServer(
+  dataDir: string,
+  options: {
+    readonly arguments?: readonly string[];
+    readonly env?: Readonly<Record<string, string>>;
+  } = {},
+): Promise<RunningServer> {
+  const began = performance.now();
+  const main = join(packageRoot, 'dist', 'cli', 'main.js');
+  const child = spawn(process.execPath, [main, 'serve', ...(options.arguments ?? [])], {
+    env: {
+      PATH: process.env['PATH'],
+      GRANTSCOPE_DATA_DIR: dataDir,
+      GRANTSCOPE_COLLECTOR_LISTEN: '127.0.0.1:0',
+      GRANTSCOPE_API_LISTEN: '127.0.0.1:0',
+      GRANTSCOPE_LOG_LEVEL: 'warn',
+      ...options.env,
+    },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const collector = await announced(child, /collector\s+(http:\S+)/);
+  const readyMs = Math.round(performance.now() - began);
+  const { pid } = child;
+  if (pid === undefined) throw new Error('the server has no process id');
+  return {
+    pid,
+    collector,
+    readyMs,
+    metric: async (name, label) =>
+      (await readSeries(collector, name, label)).reduce((sum, v) => sum + v, 0),
+    metricMax: async (name) => Math.max(0, ...(await readSeries(collector, name))),
+    stored: async () => {
+      const label = 'table="grantscope.auth_events"';
+      const series = await readSeries(collector, 'grantscope_writer_rows_stored_total', label);
+      return series.reduce((sum, v) => sum + v, 0);
+    },
+    stop: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, 'close');
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+/** The first group of `pattern` in what a child prints; throws where it ends before. */
+export async function announced(child: ChildProcess, pattern: RegExp): Promise<string> {
+  let output = '';
+  return new Promise<string>((resolve, reject) => {
+    child.stdout?.on('data', (chunk: Buffer) => {
+      if (output.length > 65_536) return;
+      output += chunk.toString('utf8');
+      const found = pattern.exec(output)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+    child.once('close', (code) =>
+      reject(new Error(`a process ended with ${code}; built? (npm run build:server)\n${output}`)),
+    );
+  });
+}
+
+async function readSeries(collector: string, name: string, label = ''): Promise<number[]> {
+  const text = await (await fetch(`${collector}/metrics`)).text();
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
+    .filter((line) => line.includes(label))
+    .map((line) => Number(line.split(' ').at(-1)));
+}
+
+/** Linux counts a process's CPU time in hundredths of a second. */
+const TICKS_PER_SECOND = 100;
+
+/** User and system time of a process and all its threads so far, s. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // The command's name, in parentheses, may hold spaces.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** Resident memory of a process now and at its highest, MB. */
+export function memoryMb(pid: number): { readonly now: number; readonly peak: number } {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const read = (name: string): number =>
+    Math.round((Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1] ?? 0) * 1_024) / 1e6);
+  return { now: read('VmRSS'), peak: read('VmHWM') };
+}
+
+/** Bytes of all files below a folder; 0 where it does not exist. Files that vanish meanwhile count nothing. */
+export function folderBytes(path: string): number {
+  if (!existsSync(path)) return 0;
+  let sum = 0;
+  for (const entry of readdirSync(path, { withFileTypes: true, recursive: true })) {
+    if (entry.isFile())
+      sum += statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.size ?? 0;
+  }
+  return sum;
+}
