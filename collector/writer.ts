@@ -114,9 +114,8 @@ export class Writer {
       await this.#repeats.remember(segment);
       return;
     }
-    const repeats = await this.#repeats.find(segment);
-    await segment.screen(EVENTS, repeats);
-    this.#metrics.repeated.inc({ table: EVENTS }, repeats.length);
+    const repeated = await segment.screen(EVENTS, (s) => this.#repeats.find(s));
+    this.#metrics.repeated.inc({ table: EVENTS }, repeated);
   }
 
   async #storeTable(segment: SealedSegment, table: SegmentTable): Promise<boolean> {

@@ -204,6 +204,11 @@ export interface SegmentPart {
   readonly rows: number;
 }
 
+export interface SegmentBlock {
+  readonly extent: TableExtent;
+  readonly bytes: Buffer;
+}
+
 /** A block whose bytes are not what was acknowledged. */
 export interface Damage {
   readonly table: SegmentTable;
@@ -234,6 +239,8 @@ export class SealedSegment {
   #tables: readonly SealedTable[];
   #journalBytes: number;
   #screened: boolean;
+  /** The rows that a note on the disk says to leave out. */
+  #decided: readonly RowPlace[] | undefined;
 
   constructor(state: SealedState) {
     this.id = state.id;
@@ -261,13 +268,14 @@ export class SealedSegment {
   }
 
   /** The blocks of a table as they lie on the disk, with their checksums not yet looked at. */
-  async blocks(
-    table: SegmentTable,
-  ): Promise<readonly { readonly extent: TableExtent; readonly bytes: Buffer }[]> {
+  async blocks(table: SegmentTable): Promise<readonly SegmentBlock[]> {
     const sealed = this.#tables.find((t) => t.table === table);
-    if (sealed === undefined) return [];
+    return sealed === undefined ? [] : this.#blocksOf(sealed);
+  }
+
+  async #blocksOf({ table, extents }: SealedTable): Promise<readonly SegmentBlock[]> {
     const content = await readOrEmpty(this.#disk, dataFile(this.folder, this.id, table));
-    return sealed.extents.map((extent) => ({
+    return extents.map((extent) => ({
       extent,
       bytes: content.subarray(extent.offset, extent.offset + extent.length),
     }));
@@ -276,30 +284,45 @@ export class SealedSegment {
   /** Compares every block with its checksum and leaves the damaged ones out from now on; returns them. */
   async leaveOutDamaged(): Promise<readonly Damage[]> {
     const damage: Damage[] = [];
+    let tables = this.#tables;
     for (const { table } of this.#tables) {
       const bad = (await this.blocks(table)).filter((b) => !isGood(b));
       for (const { extent, bytes } of bad)
         damage.push({ table, offset: extent.offset, rows: extent.rows, bytes });
-      if (bad.length > 0) {
-        const badExtents = new Set(bad.map((b) => b.extent));
-        this.#change(table, (t) => ({
-          ...t,
-          extents: t.extents.filter((e) => !badExtents.has(e)),
-          isWhole: false,
-        }));
-      }
+      if (bad.length === 0) continue;
+      const badExtents = new Set(bad.map((b) => b.extent));
+      tables = tables.map((t) =>
+        t.table === table
+          ? { ...t, extents: t.extents.filter((e) => !badExtents.has(e)), isWhole: false }
+          : t,
+      );
     }
-    await this.writeKept();
+    await this.#writeKept(tables);
+    this.#tables = tables;
     return damage;
   }
 
-  /** Leaves out these rows of a table from now on, and remembers that durably. To be called once. */
-  async screen(table: SegmentTable, rows: readonly RowPlace[]): Promise<void> {
-    await this.#note('screened', table, rows);
+  /**
+   * Leaves out the rows of a table that `find` gives, and remembers them durably before anything of the segment
+   * may be inserted. Can be called again when it throws: what was decided is not decided anew.
+   */
+  async screen(
+    table: SegmentTable,
+    find: (segment: SealedSegment) => Promise<readonly RowPlace[]>,
+  ): Promise<number> {
+    if (this.#decided === undefined) {
+      const rows = await find(this);
+      await this.#note('screened', table, rows);
+      this.#decided = rows;
+    }
+    const skipped = this.#decided;
+    const tables = this.#tables.map((t) =>
+      t.table === table && skipped.length > 0 ? { ...t, skipped, isWhole: false } : t,
+    );
+    await this.#writeKept(tables);
+    this.#tables = tables;
     this.#screened = true;
-    if (rows.length === 0) return;
-    this.#change(table, (t) => ({ ...t, skipped: rows, isWhole: false }));
-    await this.writeKept();
+    return skipped.length;
   }
 
   /** Remembers durably that the table's rows go to quarantine, and moves them there. */
@@ -308,17 +331,17 @@ export class SealedSegment {
     if (part === undefined) return;
     await this.#note('quarantined', table, []);
     await this.#disk.rename(part.file, target);
-    this.#change(table, (t) => ({ ...t, extents: [] }));
+    this.#tables = this.#tables.filter((t) => t.table !== table);
   }
 
   /** Writes the files of tables whose data file holds more than is to be inserted. */
-  async writeKept(): Promise<void> {
-    for (const t of this.#tables) {
+  async #writeKept(tables: readonly SealedTable[]): Promise<void> {
+    for (const t of tables) {
       if (t.isWhole || rowsOf(t) === 0) continue;
       const handle = await this.#disk.open(keptFile(this.folder, this.id, t.table), 'replace');
       try {
         let position = 0;
-        for (const { extent, bytes } of await this.blocks(t.table)) {
+        for (const { extent, bytes } of await this.#blocksOf(t)) {
           const kept = withoutRows(bytes, extent, t.skipped);
           await writeAll(handle, kept, position);
           position += kept.length;
@@ -353,10 +376,6 @@ export class SealedSegment {
     return (isWhole ? dataFile : keptFile)(this.folder, this.id, table);
   }
 
-  #change(table: SegmentTable, change: (t: SealedTable) => SealedTable): void {
-    this.#tables = this.#tables.map((t) => (t.table === table ? change(t) : t));
-  }
-
   async #note(
     kind: 'screened' | 'quarantined',
     table: SegmentTable,
@@ -385,8 +404,8 @@ export async function readOrEmpty(disk: Disk, path: string): Promise<Buffer> {
   return (await disk.size(path)) === undefined ? Buffer.alloc(0) : disk.read(path);
 }
 
-export function isGood(block: { readonly extent: TableExtent; readonly bytes: Buffer }): boolean {
-  return block.bytes.length === block.extent.length && crc32(block.bytes) === block.extent.crc;
+function isGood({ extent, bytes }: SegmentBlock): boolean {
+  return bytes.length === extent.length && crc32(bytes) === extent.crc;
 }
 
 function rowsOf(t: SealedTable): number {

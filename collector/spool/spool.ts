@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { dirname, join } from 'node:path';
 import type { TableRows } from '../ingest.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
@@ -47,6 +48,8 @@ const REQUEST_WINDOW_MS = 72 * 3_600_000;
 const PENDING_ROWS_MAX = 500_000;
 /** Wait before a failed segment is cut again. */
 const SEAL_RETRY_MS = 1_000;
+/** Failed segments that wait for that; more means that the disk is sick, and nothing new is begun on it. */
+const SEALING_MAX = 8;
 
 /**
  * The durable buffer: rows of many requests are gathered into one block a table, written to the open
@@ -80,6 +83,8 @@ export class Spool {
     this.#disk = options.disk ?? nodeDisk;
     this.#timers = options.timers ?? systemTimers;
     this.#metrics = spoolMetrics(options.metrics);
+    // Every failed segment listens.
+    setMaxListeners(0, this.#closing.signal);
     this.#window = new RequestWindow({
       disk: this.#disk,
       folder: join(options.folder, 'requests'),
@@ -304,6 +309,8 @@ export class Spool {
     const end = this.#metrics.commitSeconds.startTimer();
     try {
       const parts = this.#takeParts();
+      if (this.#open === undefined && this.#sealing.size >= SEALING_MAX)
+        throw new Error('the disk does not take back what it failed to write');
       this.#open ??= await this.#openSegment();
       const hashes = waiters.map((w) => w.hash);
       await this.#open.commit(parts, hashes);
@@ -385,7 +392,10 @@ export class Spool {
   async #sealUntilDone(open: OpenSegment): Promise<void> {
     for (;;) {
       try {
-        this.#enqueue(await open.seal());
+        const sealed = await open.seal();
+        // Where nothing was committed, what cannot be removed now is removed by the next start.
+        if (sealed.requests.length === 0) await sealed.discard().catch(() => undefined);
+        else this.#enqueue(sealed);
         return;
       } catch (error) {
         this.#options.log.error(
