@@ -12,6 +12,7 @@ import { DeadLetters } from './dead_letters/dead_letters.ts';
 import { replayOperation } from './dead_letters/replay.ts';
 import { Pipeline } from './pipeline.ts';
 import { createScrubber, scrubberOptions } from './processors/scrub.ts';
+import { telemetryScrubber } from './processors/telemetry_scrubber.ts';
 import { createEventsRoute } from './receivers/events_http.ts';
 import { Intake } from './receivers/intake.ts';
 import { createOtlpRoutes } from './receivers/otlp_http.ts';
@@ -136,7 +137,7 @@ async function createHandler(
     bodyBytesMax: config.bodyBytesMax,
     bodyDeadlineMs: config.bodyDeadlineMs,
     intake,
-    scrubber,
+    scrubber: telemetryScrubber(scrubber, keyRing, config.redaction.client_ip),
     onFailure: (error) => log.error({ err: error }, 'OTLP request failed'),
   });
   const plain = createPlainRoutes(runtime, isWriterHealthy);

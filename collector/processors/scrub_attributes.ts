@@ -3,6 +3,7 @@ import {
   type AttributeOptions,
   type Scrubber,
   type ScrubbedAttributes,
+  type ScrubResult,
 } from './scrubber.ts';
 
 /** Default cut of one value, UTF-16 units. */
@@ -40,10 +41,14 @@ const URL_KEYS = new Set(
 const DROPPED_KEYS = new Set(['url.query', 'url.fragment', 'http.query', 'query_string']);
 const PERSON_KEYS = new Set(
   (
-    'enduser.id enduser.pseudo.id user.id user.name user.email user.full_name session.id ' +
-    'session.previous_id user.hash username preferred_username email'
+    'enduser.id enduser.pseudo.id enduser.name enduser.email user.id user.name user.email user.full_name ' +
+    'user.login user.upn user.phone user.hash user_id user_name user_email username preferred_username email ' +
+    'given_name family_name nickname phone_number upn sub subject principal principal.name login account.name ' +
+    'session.id session.previous_id session_id sid userid'
   ).split(' '),
 );
+/** Of those, what names a session. */
+const SESSION_KEY = /^(?:session\.(?:id|previous_id)|session_id|sid)$/;
 /** Names of things, not of people, that look random. */
 const IDENTIFIER_KEY =
   /^(?:oauth\..*|container\.(?:id|image\..*)|host\.(?:id|image\.id)|service\.(?:instance\.id|version)|k8s\..*|faas\..*|cloud\..*|process\.executable\.build_id\..*|vcs\..*|telemetry\..*|deployment\..*|code\.(?:function|filepath|namespace|file\.path|function\.name)|url\.template|.*(?:trace|span|request|correlation)[._-]?id)$/;
@@ -60,15 +65,17 @@ export function scrubAttributeMap(
 ): ScrubbedAttributes {
   const entries: [string, string][] = [];
   const redacted: string[] = [];
+  let cut = 0;
   const taken = new Set<string>();
   for (const [rawKey, value] of Object.entries(attributes)) {
     const key = freeName(scrubber.scrubText(rawKey, ATTRIBUTE_KEY_LENGTH_MAX).text, taken);
     const text = scrubOne(scrubber, rawKey, value, options);
     entries.push([key, text.text]);
     if (text.changed || key !== rawKey) redacted.push(key);
+    if (text.cut === true || rawKey.length > ATTRIBUTE_KEY_LENGTH_MAX) cut += 1;
   }
   // fromEntries defines own properties, so `__proto__` is a name like any other.
-  return { attributes: Object.fromEntries(entries), redacted };
+  return { attributes: Object.fromEntries(entries), redacted, cut };
 }
 
 /** Two keys that scrub to the same name must not hide one another. */
@@ -82,6 +89,13 @@ function freeName(key: string, taken: Set<string>): string {
 interface Scrubbed {
   readonly text: string;
   readonly changed: boolean;
+  /** True where a limit left out a part of it. */
+  readonly cut?: boolean;
+}
+
+/** A text result, and whether it reached its length. */
+function noted(before: string, { text, changed }: ScrubResult, max: number): Scrubbed {
+  return { text, changed, cut: changed && before.length > max && text.length >= max - 1 };
 }
 
 const dropped = (value: string): Scrubbed => ({
@@ -101,19 +115,32 @@ function scrubOne(
   if (header !== undefined) return scrubHeader(scrubber, header, value, max);
   if (URL_KEYS.has(name)) return scrubUrlValue(scrubber, value, max);
   if (DROPPED_KEYS.has(name)) return dropped(plainText(value));
-  if (PERSON_KEYS.has(name)) {
-    const text = plainText(value);
-    if (text === '' || options.pseudonymise === undefined) return dropped(text);
-    return { text: options.pseudonymise(text), changed: true };
-  }
+  if (PERSON_KEYS.has(name)) return person(name, value, options);
   if (scrubber.isSecretKey(key)) return isNothing(value) ? clean(value) : dropped('x');
   if (typeof value === 'string') {
-    return IDENTIFIER_KEY.test(name)
+    const scrubbed = IDENTIFIER_KEY.test(name)
       ? scrubber.scrubIdentifier(value, max)
       : scrubber.scrubText(value, max);
+    return noted(value, scrubbed, max);
   }
   if (typeof value !== 'object' || value === null) return clean(value);
-  return scrubNested(scrubber, value, max);
+  return scrubNested(scrubber, value, max, options);
+}
+
+/** People and sessions: a reference where the caller makes one, else nothing. Several make a list of references. */
+function person(name: string, value: unknown, options: AttributeOptions): Scrubbed {
+  const { pseudonymise } = options;
+  const kind = SESSION_KEY.test(name) ? 'session' : 'subject';
+  if (pseudonymise !== undefined && Array.isArray(value)) {
+    const refs = value.slice(0, NODES_MAX).map((v) => {
+      const text = plainText(v);
+      return typeof v === 'object' || text === '' ? '' : pseudonymise(text, kind);
+    });
+    return { text: JSON.stringify(refs), changed: true, cut: value.length > NODES_MAX };
+  }
+  const text = plainText(value);
+  if (text === '' || pseudonymise === undefined || typeof value === 'object') return dropped(text);
+  return { text: pseudonymise(text, kind), changed: true };
 }
 
 function isNothing(value: unknown): boolean {
@@ -144,7 +171,7 @@ function scrubHeader(scrubber: Scrubber, header: string, value: unknown, max: nu
   if (URL_HEADERS.has(name)) return scrubUrlValue(scrubber, value, max);
   if (!HEADERS_KEPT.has(name)) return dropped(plainText(value));
   return typeof value === 'object' && value !== null
-    ? scrubNested(scrubber, value, max)
+    ? scrubNested(scrubber, value, max, {})
     : scrubber.scrubText(plainText(value), max);
 }
 
@@ -160,16 +187,22 @@ function scrubUrlValue(scrubber: Scrubber, value: unknown, max: number): Scrubbe
 }
 
 /** Arrays, kvlists and bytes, as JSON text. */
-function scrubNested(scrubber: Scrubber, value: object, max: number): Scrubbed {
-  const walk = new NestedWalk(scrubber, max);
+function scrubNested(
+  scrubber: Scrubber,
+  value: object,
+  max: number,
+  options: AttributeOptions,
+): Scrubbed {
+  const walk = new NestedWalk(scrubber, max, options);
   const result = walk.visit(value, 0);
   const json = typeof result === 'string' ? result : JSON.stringify(result);
   const text = json.length > max ? json.slice(0, max) : json;
-  return { text, changed: walk.changed || text !== json };
+  return { text, changed: walk.changed || text !== json, cut: walk.cut || text !== json };
 }
 
 class NestedWalk {
   readonly #scrubber: Scrubber;
+  readonly #options: AttributeOptions;
   /** Characters that may still be kept; what comes after would be cut from the JSON anyway. */
   #room: number;
   /** Characters that may still be looked at: secrets take no room, but work. */
@@ -179,8 +212,9 @@ class NestedWalk {
   /** True where a limit (nodes, depth, length) left something out. */
   cut = false;
 
-  constructor(scrubber: Scrubber, max: number) {
+  constructor(scrubber: Scrubber, max: number, options: AttributeOptions) {
     this.#scrubber = scrubber;
+    this.#options = options;
     this.#room = max;
     this.#work = WORK_PER_ROOM * max;
   }
@@ -239,6 +273,15 @@ class NestedWalk {
     return kept.map((item) => this.visit(item, depth + 1));
   }
 
+  /** A person is one at any depth. */
+  #member(key: string, value: unknown, depth: number): unknown {
+    const name = key.toLowerCase();
+    const isOne = typeof value !== 'object' && !isNothing(value) && PERSON_KEYS.has(name);
+    if (!isOne) return this.visit(value, depth + 1);
+    this.changed = true;
+    return person(name, value, this.#options).text;
+  }
+
   #map(map: object, depth: number): Record<string, unknown> {
     const entries = Object.entries(map) as [string, unknown][];
     const named = entries.some(
@@ -250,7 +293,7 @@ class NestedWalk {
       const secret =
         this.#scrubber.isSecretKey(key) || (named && /^(?:value|values|.*Value)$/.test(key));
       const kept =
-        secret && !isNothing(value) ? this.#drop(REDACTED) : this.visit(value, depth + 1);
+        secret && !isNothing(value) ? this.#drop(REDACTED) : this.#member(key, value, depth);
       out.push([this.#text(key), kept]);
     }
     if (entries.length > NODES_MAX) this.#leaveOut('');

@@ -40,6 +40,8 @@ export interface ScrubbedAttributes {
   readonly attributes: Record<string, string>;
   /** Names (scrubbed) of the attributes whose value was changed or dropped. */
   readonly redacted: string[];
+  /** Attributes of which a limit left out a part: of the value, its nesting or its key. */
+  readonly cut: number;
 }
 
 export interface AttributeOptions {
@@ -49,5 +51,5 @@ export interface AttributeOptions {
    * Makes a reference of an identifier of a person or session (`enduser.id`, `user.email`, `session.id`).
    * Without it such values are dropped.
    */
-  readonly pseudonymise?: (value: string) => string;
+  readonly pseudonymise?: (value: string, kind: 'subject' | 'session') => string;
 }

@@ -534,7 +534,7 @@ describe('rows', () => {
         expect(first?.logAttributes[key]?.length).toBeLessThanOrEqual(32_768);
       expect(first?.logAttributes['short']).toBe('kept');
       expect(second?.body).toBe('hello');
-      expect(await counterValues('grantscope_otlp_texts_cut_total')).toEqual({ logs: 2 });
+      expect(await counterValues('grantscope_otlp_texts_cut_total')).toEqual({ logs: 4 });
     },
   );
 

@@ -56,5 +56,5 @@ function logRow(log: OtlpLogRecord, shared: SharedColumns, work: RecordWork): Ot
 function bodyText(body: AttributeValue, work: RecordWork): string {
   if (body === null) return '';
   if (typeof body === 'string') return work.text(body, BODY_LENGTH_MAX);
-  return work.context.scrubber.scrubAttributes({ body }).attributes['body'] ?? '';
+  return work.attributes({ body })['body'] ?? '';
 }

@@ -1,7 +1,6 @@
 import type { SourceDefinition } from '../../../model/define_source.ts';
 import { GrantscopeError } from '../../../runtime/errors.ts';
 import type { SourcedRecord } from '../../ingest.ts';
-import { ATTRIBUTE_LENGTH_MAX } from '../../processors/scrub_attributes.ts';
 import type { AuthRecord, AuthRecordContext } from './auth_records.ts';
 import { plainAttributes } from './plain_value.ts';
 import type { TextAttributes } from './rows.ts';
@@ -12,6 +11,7 @@ export interface OtlpScrubber {
   scrubText(text: string, maxLength?: number): { readonly text: string };
   scrubAttributes(attributes: Readonly<Record<string, unknown>>): {
     readonly attributes: Record<string, string>;
+    readonly cut: number;
   };
 }
 
@@ -110,11 +110,9 @@ export function mapRequest<R, Row>(
     return scrubbed;
   };
   const attributes = (values: Attributes): TextAttributes => {
-    for (const key of Object.keys(values)) {
-      const value = values[key];
-      if (typeof value === 'string' && value.length > ATTRIBUTE_LENGTH_MAX) mapped.textsCut += 1;
-    }
-    return context.scrubber.scrubAttributes(values).attributes;
+    const scrubbed = context.scrubber.scrubAttributes(values);
+    mapped.textsCut += scrubbed.cut;
+    return scrubbed.attributes;
   };
   let expandedBytes = 0;
   for (const group of groups) {
