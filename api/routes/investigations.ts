@@ -15,6 +15,7 @@ import {
   type Lineage,
 } from '../../store/queries/investigations.ts';
 import type { Scope } from '../../store/queries/scope.ts';
+import { namesOfTenant } from '../../store/reference_names.ts';
 import { decodeCursor, encodeCursor, isTimeKey } from '../cursor.ts';
 import { defineRoutes, jsonRoute } from '../define_route.ts';
 import { RequestProblem } from '../problems.ts';
@@ -39,27 +40,45 @@ function checkTarget(target: Target): Target {
   ]);
 }
 
+/** All references of what is investigated, the oldest first: a rotation of keys gives it several. */
+async function namesFor(scope: Scope, target: Target): Promise<readonly string[]> {
+  if (target.type === 'client') return [target.ref];
+  const read = await namesOfTenant(scope.store, scope.tenant);
+  return (await read([target.ref])).namesOf(target.ref);
+}
+
 /** Null where the type has no tokens of its own. */
-async function lineageFor(scope: Scope, target: Target): Promise<Lineage | undefined> {
+async function lineageFor(
+  scope: Scope,
+  target: Target,
+  refs: readonly string[],
+): Promise<Lineage | undefined> {
   return target.type === 'token' || target.type === 'family'
-    ? lineageOf(scope, target.type, target.ref)
+    ? lineageOf(scope, target.type, refs)
     : undefined;
 }
 
-function about(target: Target, lineage: Lineage | undefined): Parameters<typeof findingsAbout>[1] {
-  if (lineage !== undefined) return { tokens: [target.ref, ...lineage.tokens.map((t) => t.ref)] };
-  if (target.type === 'subject') return { subject: target.ref };
-  if (target.type === 'client') return { client: target.ref };
-  return { entity: target.ref };
+/** Findings name things by their oldest reference. */
+function about(
+  target: Target,
+  refs: readonly string[],
+  lineage: Lineage | undefined,
+): Parameters<typeof findingsAbout>[1] {
+  const [name = target.ref] = refs;
+  if (lineage !== undefined) return { tokens: [...refs, ...lineage.tokens.map((t) => t.ref)] };
+  if (target.type === 'subject') return { subject: name };
+  if (target.type === 'client') return { client: name };
+  return { entity: name };
 }
 
 /** The nearest relation that one of the event's tokens has to the token under investigation. */
 function relationOf(
   event: EventSummary,
   target: Target,
+  refs: readonly string[],
   byToken: ReadonlyMap<string, TimelineEvent['relation']>,
 ): TimelineEvent['relation'] {
-  if (target.type === 'subject') return event.subject_ref === target.ref ? 'self' : 'actor';
+  if (target.type === 'subject') return refs.includes(event.subject_ref) ? 'self' : 'actor';
   if (byToken.size === 0) return 'self';
   const found = new Set(event.tokens.map((t) => byToken.get(t.ref)));
   return RELATIONS.find((r) => found.has(r)) ?? 'related';
@@ -96,10 +115,11 @@ const summary = jsonRoute({
   problems: [404],
   handle: async ({ scope }, { params }) => {
     const target = checkTarget(params);
-    const lineage = await lineageFor(scope, target);
+    const refs = await namesFor(scope, target);
+    const lineage = await lineageFor(scope, target, refs);
     const [counts, findings] = await Promise.all([
-      summarise(scope, eventsOf(scope, target.type, target.ref, lineage)),
-      findingsAbout(scope, about(target, lineage)),
+      summarise(scope, await eventsOf(scope, target.type, refs, lineage)),
+      findingsAbout(scope, about(target, refs, lineage)),
     ]);
     if (counts === undefined && findings.length === 0) throw notFound(target.type);
     return {
@@ -129,8 +149,9 @@ const timeline = jsonRoute({
   handle: async ({ scope }, { params, query }) => {
     const target = checkTarget(params);
     const after = decodeCursor(query.sort, query.cursor, isTimeKey);
-    const lineage = await lineageFor(scope, target);
-    const page = await readTimeline(scope, eventsOf(scope, target.type, target.ref, lineage), {
+    const refs = await namesFor(scope, target);
+    const lineage = await lineageFor(scope, target, refs);
+    const page = await readTimeline(scope, await eventsOf(scope, target.type, refs, lineage), {
       limit: query.limit,
       after,
       descending: query.sort === '-time',
@@ -141,7 +162,7 @@ const timeline = jsonRoute({
       (target.type === 'family' ? [] : (lineage?.tokens ?? [])).map((t) => [t.ref, t.relation]),
     );
     return {
-      items: page.items.map((e) => ({ ...e, relation: relationOf(e, target, byToken) })),
+      items: page.items.map((e) => ({ ...e, relation: relationOf(e, target, refs, byToken) })),
       next_cursor: encodeCursor(query.sort, page.next),
     };
   },
@@ -156,7 +177,9 @@ const reference = jsonRoute({
   response: ReferenceView,
   problems: [404],
   handle: async ({ scope }, { params }) => {
-    const known = await kindsOfReference(scope, params.ref);
+    const read = await namesOfTenant(scope.store, scope.tenant);
+    const names = (await read([params.ref])).namesOf(params.ref);
+    const known = await kindsOfReference(scope, names);
     if (known.length === 0)
       throw new GrantscopeError('not_found', 'path.ref: nothing stored names this reference');
     return {

@@ -1,5 +1,6 @@
 import type { EventKind, Outcome } from '../../model/kinds.ts';
 import { joinSql, param, sql, type Sql } from '../../model/sql.ts';
+import { namesOfTenant } from '../reference_names.ts';
 import {
   instant,
   isoTime,
@@ -78,18 +79,20 @@ const TOKENS = sql`arrayMap((ro, ty, re, rk, fa, pa, ia, ea) -> map('role', toSt
 
 const COLUMNS = sql`event_id, time, kind, phase, outcome, error_code, error_oauth_error, error_detail, source_id, source_instance, issuer, client_id, grant_type, subject_ref, session_ref, grant_ref, net_network, net_client_ip, net_ip_role, net_country, net_user_agent, net_ua_family, scopes_requested, scopes_granted, resource, redirect_uri, http_route, http_status, ${TOKENS}`;
 
-function conditions(scope: Scope, filter: EventFilter): Sql {
+async function conditions(scope: Scope, filter: EventFilter): Promise<Sql> {
   const all: Sql[] = [ofTenant(scope)];
+  const { subject_ref = '', session_ref = '', grant_ref = '' } = filter;
+  const names = await (
+    await namesOfTenant(scope.store, scope.tenant)
+  )([subject_ref, session_ref, grant_ref]);
   if (filter.kind !== undefined) all.push(sql`kind IN ${param.strings(filter.kind)}`);
   if (filter.outcome !== undefined) all.push(sql`outcome IN ${param.strings(filter.outcome)}`);
   if (filter.client_id !== undefined) all.push(sql`client_id = ${param.string(filter.client_id)}`);
   if (filter.source_id !== undefined) all.push(sql`source_id = ${param.string(filter.source_id)}`);
   if (filter.network !== undefined) all.push(sql`net_network = ${param.string(filter.network)}`);
-  if (filter.subject_ref !== undefined)
-    all.push(sql`subject_ref = ${param.uuid(filter.subject_ref)}`);
-  if (filter.session_ref !== undefined)
-    all.push(sql`session_ref = ${param.uuid(filter.session_ref)}`);
-  if (filter.grant_ref !== undefined) all.push(sql`grant_ref = ${param.uuid(filter.grant_ref)}`);
+  if (subject_ref !== '') all.push(sql`subject_ref IN ${param.uuids(names.namesOf(subject_ref))}`);
+  if (session_ref !== '') all.push(sql`session_ref IN ${param.uuids(names.namesOf(session_ref))}`);
+  if (grant_ref !== '') all.push(sql`grant_ref IN ${param.uuids(names.namesOf(grant_ref))}`);
   if (filter.from !== undefined) all.push(sql`time >= ${instant(filter.from)}`);
   if (filter.to !== undefined) all.push(sql`time < ${instant(filter.to)}`);
   return joinSql(all, ' AND ');
@@ -101,7 +104,7 @@ export async function listEvents(
   filter: EventFilter,
   page: { readonly limit: number; readonly after?: Keyset | undefined },
 ): Promise<Page<EventSummary>> {
-  return readPage(scope, conditions(scope, filter), { ...page, descending: true });
+  return readPage(scope, await conditions(scope, filter), { ...page, descending: true });
 }
 
 /**
@@ -131,7 +134,36 @@ export async function readPage(
     value: isoTime(r.time),
     id: r.event_id,
   }));
-  return { items: items.map(toSummary), next };
+  return { items: await underOneName(scope, items.map(toSummary)), next };
+}
+
+/** Each thing under its oldest reference, and each token mentioned once, also where a rotation gave it two names. */
+async function underOneName(
+  scope: Scope,
+  events: readonly EventSummary[],
+): Promise<readonly EventSummary[]> {
+  const read = await namesOfTenant(scope.store, scope.tenant);
+  const names = await read(
+    events.flatMap((e) => [
+      ...[e.subject_ref, e.session_ref, e.grant_ref],
+      ...e.tokens.flatMap((t) => [t.ref, t.family_ref, t.parent_ref]),
+    ]),
+  );
+  const name = (ref: string): string => names.canonical(ref);
+  return events.map((e) => ({
+    ...e,
+    subject_ref: name(e.subject_ref),
+    session_ref: name(e.session_ref),
+    grant_ref: name(e.grant_ref),
+    tokens: e.tokens
+      .filter((t) => t.ref_kind !== 'hmac_next')
+      .map((t) => ({
+        ...t,
+        ref: name(t.ref),
+        family_ref: name(t.family_ref),
+        parent_ref: name(t.parent_ref),
+      })),
+  }));
 }
 
 /** Everything stored of one event, by column name. References that are unknown are ''. */

@@ -1,5 +1,6 @@
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { NIL_REF } from '../../model/ids.ts';
+import { hasReferenceNames, namesOfTenant, type NameReader } from '../reference_names.ts';
 import { readPage, type EventSummary } from './events.ts';
 import { isoTime, ofTenant, refOrEmpty, type Keyset, type Page, type Scope } from './scope.ts';
 
@@ -72,30 +73,57 @@ export interface InvestigationSummary {
 }
 
 /**
- * The tokens that belong to an investigation of `ref`: the token itself, its parents, its children and the
- * members of its rotation family (RFC 9700 section 4.14); for a family, all members.
+ * The tokens that belong to an investigation of `refs`, which name one token or family: the token itself, its
+ * parents, its children and the members of its rotation family (RFC 9700 section 4.14); for a family, all
+ * members. A token that a rotation of keys renamed is listed once, under its oldest reference.
  */
 export async function lineageOf(
   scope: Scope,
   type: 'token' | 'family',
-  ref: string,
+  refs: readonly string[],
 ): Promise<Lineage> {
+  const read = await namesOfTenant(scope.store, scope.tenant);
+  const self = param.uuids(refs);
   const own =
     type === 'family'
       ? []
       : await scope.store.query<{ families: string[]; parents: string[] }>(
-          sql`SELECT groupUniqArrayIf(family_ref, family_ref != ${param.uuid(NIL_REF)}) AS families, groupUniqArrayIf(parent_ref, parent_ref != ${param.uuid(NIL_REF)}) AS parents FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref = ${param.uuid(ref)}`,
+          sql`SELECT groupUniqArrayIf(family_ref, family_ref != ${param.uuid(NIL_REF)}) AS families, groupUniqArrayIf(parent_ref, parent_ref != ${param.uuid(NIL_REF)}) AS parents FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN ${self}`,
         );
-  const families = type === 'family' ? [ref] : (own[0]?.families ?? []);
+  const families = type === 'family' ? refs : (own[0]?.families ?? []);
   const parents = own[0]?.parents ?? [];
-  const self = param.uuid(ref);
+  const around = await read([...refs, ...families, ...parents]);
+  const members = sql`SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)} AND (token_ref IN ${self} OR parent_ref IN ${self} OR has(${param.uuids(families.flatMap((f) => around.namesOf(f)))}, family_ref) OR has(${param.uuids(parents.flatMap((p) => around.namesOf(p)))}, token_ref))`;
+  const byName = await tokenName(scope, read, members);
   const rows = await scope.store.query<LedgerRow>(
-    sql`SELECT token_ref, anyLast(token_type) AS type, anyLast(token_ref_kind) AS ref_kind, max(family_ref) AS family, max(parent_ref) AS parent, min(time) AS first_seen, max(time) AS last_seen, uniqExact(event_id) AS events, max(expires_at) AS expires, uniqExactIf(event_id, token_role = 'issued') AS issued, uniqExactIf(event_id, token_role = 'presented') AS presented, greatest(uniqExactIf(event_id, token_role = 'consumed' AND kind = 'code_redeemed'), uniqExactIf(event_id, token_role = 'consumed' AND kind != 'code_redeemed')) AS consumed, minIf(time, token_role = 'revoked') AS revoked FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN (SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)} AND (token_ref = ${self} OR parent_ref = ${self} OR has(${param.uuids(families)}, family_ref) OR has(${param.uuids(parents)}, token_ref))) GROUP BY token_ref ORDER BY first_seen, token_ref LIMIT ${param.uint(RELATED_TOKENS_MAX + 1)}`,
+    sql`SELECT ${byName} AS token_ref, anyLast(token_type) AS type, anyLastIf(token_ref_kind, token_ref_kind != 'hmac_next') AS ref_kind, max(family_ref) AS family, max(parent_ref) AS parent, min(time) AS first_seen, max(time) AS last_seen, uniqExact(event_id) AS events, max(expires_at) AS expires, uniqExactIf(event_id, token_role = 'issued') AS issued, uniqExactIf(event_id, token_role = 'presented') AS presented, greatest(uniqExactIf(event_id, token_role = 'consumed' AND kind = 'code_redeemed'), uniqExactIf(event_id, token_role = 'consumed' AND kind != 'code_redeemed')) AS consumed, minIf(time, token_role = 'revoked') AS revoked FROM grantscope.token_events AS ledger WHERE ${ofTenant(scope)} AND ledger.token_ref IN (${members}) GROUP BY token_ref ORDER BY first_seen, token_ref LIMIT ${param.uint(RELATED_TOKENS_MAX + 1)}`,
   );
+  const names = await read(rows.flatMap((r) => [r.family, r.parent]));
+  const oldest = (list: readonly string[]): string[] => list.map((r) => around.canonical(r));
   const tokens = rows
     .slice(0, RELATED_TOKENS_MAX)
-    .map((row) => toLedgerToken(row, { ref, families, parents }));
+    .map((row) =>
+      toLedgerToken(
+        { ...row, family: names.canonical(row.family), parent: names.canonical(row.parent) },
+        { refs: oldest(refs), families: oldest(families), parents: oldest(parents) },
+      ),
+    );
   return { tokens, truncated: rows.length > RELATED_TOKENS_MAX };
+}
+
+/** The name of a ledger row's token: its reference, or the oldest one where a rotation gave it several. */
+async function tokenName(scope: Scope, read: NameReader, members: Sql): Promise<Sql> {
+  const own = sql`toString(ledger.token_ref)`;
+  if (!(await hasReferenceNames(scope.store, scope.tenant))) return own;
+  const rows = await scope.store.query<{ ref: string }>(
+    sql`SELECT DISTINCT toString(token_ref) AS ref FROM (${members}) ORDER BY ref LIMIT ${param.uint(2 * RELATED_TOKENS_MAX + 2)}`,
+  );
+  const names = await read(rows.map((r) => r.ref));
+  const later = rows.map((r) => r.ref).filter((ref) => names.canonical(ref) !== ref);
+  const earlier = later.map((ref) => names.canonical(ref));
+  return later.length === 0
+    ? own
+    : sql`transform(${own}, ${param.strings(later)}, ${param.strings(earlier)}, ${own})`;
 }
 
 /** Events of an investigation, oldest first unless `descending`. */
@@ -111,25 +139,25 @@ export async function readTimeline(
   return readPage(scope, events, page);
 }
 
-/** The condition on `auth_events` that selects an investigation's events. */
-export function eventsOf(
+/** The condition on `auth_events` that selects an investigation's events; `refs` are all names of its target. */
+export async function eventsOf(
   scope: Scope,
   type: InvestigationType,
-  ref: string,
+  refs: readonly string[],
   lineage: Lineage | undefined,
-): Sql {
+): Promise<Sql> {
   switch (type) {
     case 'token':
     case 'family':
       return eventsOfTokens(scope, lineage?.tokens ?? []);
     case 'client':
-      return sql`client_id = ${param.string(ref)}`;
+      return sql`client_id IN ${param.strings(refs)}`;
     case 'subject':
-      return sql`subject_ref = ${param.uuid(ref)} OR actor_ref = ${param.uuid(ref)}`;
+      return sql`subject_ref IN ${param.uuids(refs)} OR actor_ref IN ${param.uuids(refs)}`;
     case 'session':
-      return sql`session_ref = ${param.uuid(ref)}`;
+      return sql`session_ref IN ${param.uuids(refs)}`;
     case 'grant':
-      return sql`grant_ref = ${param.uuid(ref)}`;
+      return sql`grant_ref IN ${param.uuids(refs)}`;
   }
 }
 
@@ -137,8 +165,10 @@ export function eventsOf(
  * The ledger is ordered by token, the events by kind, client and time. So the ledger names the events, and
  * their kinds, clients and span of time let the engine skip the rest of the big table.
  */
-function eventsOfTokens(scope: Scope, tokens: readonly LedgerToken[]): Sql {
-  const refs = param.uuids(tokens.map((t) => t.ref));
+async function eventsOfTokens(scope: Scope, tokens: readonly LedgerToken[]): Promise<Sql> {
+  const read = await namesOfTenant(scope.store, scope.tenant);
+  const names = await read(tokens.map((t) => t.ref));
+  const refs = param.uuids(tokens.flatMap((t) => names.namesOf(t.ref)));
   const ledger = (column: Sql): Sql =>
     sql`(SELECT ${column} FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN ${refs})`;
   return sql`event_id IN ${ledger(sql`event_id`)} AND kind IN ${ledger(sql`kind`)} AND client_id IN ${ledger(sql`client_id`)} AND time >= ${ledger(sql`min(time)`)} AND time <= ${ledger(sql`max(time)`)}`;
@@ -187,18 +217,18 @@ export async function summarise(
   };
 }
 
-/** Where a reference is known, for a search box that does not know what was pasted. */
+/** As what a thing is known, by all its references, for a search box that does not know what was pasted. */
 export async function kindsOfReference(
   scope: Scope,
-  ref: string,
+  refs: readonly string[],
 ): Promise<readonly { readonly type: string; readonly count: number }[]> {
-  const is = param.uuid(ref);
+  const is = param.uuids(refs);
   const count = (type: string, from: Sql, where: Sql): Sql =>
     sql`SELECT ${param.string(type)} AS type, count() AS count FROM ${from} WHERE ${ofTenant(scope)} AND ${where}`;
   const events = sql`grantscope.auth_events`;
   const ledger = sql`grantscope.token_events`;
   const rows = await scope.store.query<{ type: string; count: number | string }>(
-    sql`SELECT type, count FROM (${count('finding', sql`grantscope.findings FINAL`, sql`finding_id = ${is}`)} UNION ALL ${count('token', ledger, sql`token_ref = ${is}`)} UNION ALL ${count('family', ledger, sql`family_ref = ${is}`)} UNION ALL ${count('subject', events, sql`(subject_ref = ${is} OR actor_ref = ${is})`)} UNION ALL ${count('session', events, sql`session_ref = ${is}`)} UNION ALL ${count('grant', events, sql`grant_ref = ${is}`)} UNION ALL ${count('event', events, sql`event_id = ${is}`)}) WHERE count > 0`,
+    sql`SELECT type, count FROM (${count('finding', sql`grantscope.findings FINAL`, sql`finding_id IN ${is}`)} UNION ALL ${count('token', ledger, sql`token_ref IN ${is}`)} UNION ALL ${count('family', ledger, sql`family_ref IN ${is}`)} UNION ALL ${count('subject', events, sql`(subject_ref IN ${is} OR actor_ref IN ${is})`)} UNION ALL ${count('session', events, sql`session_ref IN ${is}`)} UNION ALL ${count('grant', events, sql`grant_ref IN ${is}`)} UNION ALL ${count('event', events, sql`event_id IN ${is}`)}) WHERE count > 0`,
   );
   const order = ['finding', 'token', 'family', 'subject', 'session', 'grant', 'event'];
   return rows
@@ -222,10 +252,14 @@ interface LedgerRow {
   readonly revoked: string;
 }
 
-function toLedgerToken(
-  row: LedgerRow,
-  around: { ref: string; families: readonly string[]; parents: readonly string[] },
-): LedgerToken {
+/** What a token's relation is told by, each under its oldest reference. */
+interface Around {
+  readonly refs: readonly string[];
+  readonly families: readonly string[];
+  readonly parents: readonly string[];
+}
+
+function toLedgerToken(row: LedgerRow, around: Around): LedgerToken {
   return {
     ref: row.token_ref,
     type: row.type,
@@ -244,13 +278,10 @@ function toLedgerToken(
   };
 }
 
-function relationOf(
-  row: LedgerRow,
-  around: { ref: string; families: readonly string[]; parents: readonly string[] },
-): Relation {
-  if (row.token_ref === around.ref) return 'self';
+function relationOf(row: LedgerRow, around: Around): Relation {
+  if (around.refs.includes(row.token_ref)) return 'self';
   if (around.parents.includes(row.token_ref)) return 'parent';
-  if (row.parent === around.ref) return 'child';
+  if (around.refs.includes(row.parent)) return 'child';
   if (around.families.includes(row.family)) return 'family';
   return 'related';
 }
