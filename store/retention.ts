@@ -19,6 +19,12 @@ export async function applyRetention(store: Store, retention: Retention): Promis
     ['grantscope.otel_traces', 'Timestamp', retention.traces_days],
     ['grantscope.otel_logs', 'Timestamp', retention.traces_days],
     ['grantscope.findings', 'last_event_time', retention.findings_days],
+    // Names outlive what they join, findings included.
+    [
+      'grantscope.reference_names',
+      'last_seen',
+      Math.max(retention.events_days, retention.findings_days),
+    ],
     ['grantscope.dead_letters', 'received_at', retention.dead_letters_days],
   ];
   const rows = await store.query<{ name: string; ddl: string }>(
