@@ -85,6 +85,9 @@ const Environment = z.object({
   ),
   CLICKHOUSE_USER: z.string().optional().describe('User at the ClickHouse server.'),
   CLICKHOUSE_PASSWORD: z.string().optional().describe('Password at the ClickHouse server.'),
+  CLICKHOUSE_TIMEOUT_SECONDS: Count(30, 1, 600).describe(
+    'How long a ClickHouse server may take to answer, seconds; an insert without an answer is repeated, and counts once.',
+  ),
   ALERTMANAGER_URL: HttpUrl.optional().describe(
     'Alertmanager that findings and burn alerts are sent to.',
   ),
@@ -200,7 +203,13 @@ export interface Config extends YamlConfig {
   readonly logLevel: (typeof LOG_LEVELS)[number];
   readonly tenant: string;
   readonly clickhouse:
-    { url: string; username: string | undefined; password: string | undefined } | undefined;
+    | {
+        url: string;
+        username: string | undefined;
+        password: string | undefined;
+        timeoutMs: number;
+      }
+    | undefined;
   readonly alertmanagerUrl: string | undefined;
   readonly otlpEndpoint: string | undefined;
   readonly bodyBytesMax: number;
@@ -267,6 +276,7 @@ function fromEnvironment(
             url: env.CLICKHOUSE_URL,
             username: env.CLICKHOUSE_USER,
             password: env.CLICKHOUSE_PASSWORD,
+            timeoutMs: env.CLICKHOUSE_TIMEOUT_SECONDS * 1_000,
           },
     alertmanagerUrl: env.ALERTMANAGER_URL,
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT,

@@ -27,7 +27,13 @@ export interface NativeInsert {
 
 export interface StoreOptions {
   /** Absent: the embedded engine in `dataDir`. */
-  readonly server?: { url: string; username: string | undefined; password: string | undefined };
+  readonly server?: {
+    readonly url: string;
+    readonly username: string | undefined;
+    readonly password: string | undefined;
+    /** How long a request may wait for its answer; default 30 s. */
+    readonly timeoutMs?: number;
+  };
   readonly dataDir: string;
 }
 
@@ -60,12 +66,15 @@ export interface Store {
  */
 export function openStore(options: StoreOptions): Store {
   if (options.server !== undefined) {
-    const { url, username, password } = options.server;
+    const { url, username, password, timeoutMs } = options.server;
     const client = createClient({
       url,
       ...(username === undefined ? {} : { username }),
       ...(password === undefined ? {} : { password }),
+      ...(timeoutMs === undefined ? {} : { request_timeout: timeoutMs }),
       compression: { request: false, response: true },
+      // Long lists of ids go into the body: a server limits the length of an address.
+      use_multipart_params_auto: true,
     });
     return new ClickHouseStore(client, false, () => undefined);
   }

@@ -12,6 +12,7 @@ import {
 import {
   dataFile,
   doneFile,
+  isGood,
   journalFile,
   readOrEmpty,
   removeData,
@@ -29,6 +30,8 @@ interface Found {
   readonly journal: JournalContent;
   readonly journalLength: number;
   readonly frames: readonly JournalFrame[];
+  /** Something behind the frames was written by halves. */
+  readonly isTorn: boolean;
 }
 
 /** What a start found wrong in a segment that an earlier process left. */
@@ -67,8 +70,9 @@ export async function requestsOfDone(
 /**
  * Takes over the segments that an earlier process left.
  *
- * - Bytes behind the last good frame were never acknowledged and are cut off. Where the journal has a torn
- *   frame there, they are kept in quarantine, because a flipped byte looks the same.
+ * - Bytes behind the last good frame were never acknowledged and are cut off. So is the last frame when a block
+ *   of it is not what it says: its fsyncs did not all end, and its requests must not be taken for known. What
+ *   is cut off behind half a frame or with one is kept in quarantine, because a flipped byte looks the same.
  * - The last frame of a segment may be of a commit that failed: its requests were refused, yet its bytes reached
  *   the disk. When a request of it was acknowledged later (it is in another segment, or `isStored`), the frame
  *   is dropped: none of its requests was acknowledged in it.
@@ -110,7 +114,40 @@ async function readJournal(disk: Disk, folder: string, id: string): Promise<Foun
     );
   }
   const journal = decodeJournal(bytes);
-  return { id, journal, journalLength: bytes.length, frames: journal.frames };
+  const { frames, notes } = journal;
+  if (frames.some((f) => f.extents.some((e) => e.table >= SEGMENT_TABLES.length))) {
+    throw new GrantscopeError(
+      'spool_corrupt',
+      `${journalFile(folder, id)} has rows of a table that this version does not know: start the version that wrote it until the durable buffer is empty, or move the folder away`,
+      { stage: 'starting' },
+    );
+  }
+  // Once a segment has notes it was handed to the writer, and its frames are settled.
+  const isHalf = notes.length === 0 && !(await isLastWhole(disk, folder, id, frames));
+  return {
+    id,
+    journal,
+    journalLength: bytes.length,
+    frames: isHalf ? frames.slice(0, -1) : frames,
+    isTorn: isHalf || bytes.length > journal.end,
+  };
+}
+
+/** True where the blocks of the last frame are what it says. */
+async function isLastWhole(
+  disk: Disk,
+  folder: string,
+  id: string,
+  frames: readonly JournalFrame[],
+): Promise<boolean> {
+  for (const extent of frames.at(-1)?.extents ?? []) {
+    const table = SEGMENT_TABLES[extent.table];
+    if (table === undefined) return false;
+    const content = await readOrEmpty(disk, dataFile(folder, id, table));
+    const bytes = content.subarray(extent.offset, extent.offset + extent.length);
+    if (!isGood({ extent, bytes })) return false;
+  }
+  return true;
 }
 
 /** Data is created after its journal and removed after it: without one it is stored, or empty. */
@@ -216,8 +253,7 @@ async function recoverTable(
   const gaps = gapsIn(extents);
   let lostBytes = 0;
   for (const [from, to] of gaps) lostBytes += await putAside(from, to);
-  const isTorn = found.journalLength > journal.end;
-  const tornBytes = isTorn ? await putAside(end, content.length) : 0;
+  const tornBytes = found.isTorn ? await putAside(end, content.length) : 0;
   if (content.length > end) await cutTo(disk, path, end);
   if (extents.length === 0) return { table: undefined, tornBytes, lostBytes };
   const skipped = notes.flatMap((n) => n.rows);

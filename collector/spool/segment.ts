@@ -404,7 +404,8 @@ export async function readOrEmpty(disk: Disk, path: string): Promise<Buffer> {
   return (await disk.size(path)) === undefined ? Buffer.alloc(0) : disk.read(path);
 }
 
-function isGood({ extent, bytes }: SegmentBlock): boolean {
+/** True where a block is what was acknowledged. */
+export function isGood({ extent, bytes }: SegmentBlock): boolean {
   return bytes.length === extent.length && crc32(bytes) === extent.crc;
 }
 
