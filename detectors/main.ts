@@ -71,6 +71,12 @@ export async function startDetectors(
   return new DetectorLoop(runtime, runner);
 }
 
+/**
+ * Shortest time from the start of one cycle to the next, ms. A cycle over few events costs as much as one over a second's
+ * worth, so hints that follow each other closely share one.
+ */
+const CYCLE_INTERVAL_MS_MIN = 500;
+
 /** Cycles on hints and at least every `detectIntervalMs`. */
 class DetectorLoop implements Component {
   readonly name = 'detectors';
@@ -102,23 +108,29 @@ class DetectorLoop implements Component {
 
   async #run(): Promise<void> {
     while (!this.#isStopping) {
+      const startedMs = performance.now();
       const hasMore = await this.#cycle();
-      if (!hasMore) await this.#pause();
+      if (hasMore) continue;
+      const isHinted = (): boolean => this.#hasHint;
+      await this.#pause(this.#runtime.config.detectIntervalMs, isHinted);
+      this.#hasHint = false;
+      const restMs = startedMs + CYCLE_INTERVAL_MS_MIN - performance.now();
+      if (restMs > 0) await this.#pause(restMs, () => false);
     }
     await this.#cycle();
   }
 
-  /** Resolves after the interval, or at once on a hint or stop. */
-  async #pause(): Promise<void> {
-    if (!this.#hasHint && !this.#isStopping) {
-      let timer: NodeJS.Timeout | undefined;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        timer = setTimeout(resolve, this.#runtime.config.detectIntervalMs);
-      });
-      clearTimeout(timer);
-    }
-    this.#hasHint = false;
+  /** Resolves after `ms`, at once on stop, and as soon as `isOver` holds when woken. */
+  async #pause(ms: number, isOver: () => boolean): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ms);
+      this.#wake = (): void => {
+        if (this.#isStopping || isOver()) resolve();
+      };
+      this.#wake();
+    });
+    clearTimeout(timer);
   }
 
   async #cycle(): Promise<boolean> {
