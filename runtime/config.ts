@@ -179,6 +179,12 @@ const YamlFile = z.strictObject({
     .default({}),
   /** What is dropped beyond the product's own rules, and what becomes of addresses. */
   redaction: RedactionSettings.prefault({}),
+  keys: z
+    .strictObject({
+      /** Longest life of a token, days: how long two keys overlap in a rotation, at least. */
+      token_life_days: z.number().int().min(1).max(3_650).default(30),
+    })
+    .prefault({}),
   retention: z
     .strictObject({
       events_days: z.number().int().min(1).max(3_650).default(90),
