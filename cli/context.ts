@@ -62,6 +62,7 @@ export function createCliContext(environment: Environment): CliContext {
         `\r${label} ${done}/${total} (${percent} %)${done >= total ? '\n' : ''}`,
       );
     },
+    config: () => runtime?.config ?? loadConfig(environment),
     runtime: getRuntime,
     withStore,
     operation: async <T>(name: string, input: unknown): Promise<T> => {

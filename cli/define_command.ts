@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Config } from '../runtime/config.ts';
 import type { Runtime } from '../runtime/context.ts';
 import type { Store } from '../store/client.ts';
 
@@ -8,6 +9,8 @@ export interface CliContext {
   print(result: { readonly text: string; readonly json: unknown }, asJson: boolean): void;
   /** Progress to stderr, one line that rewrites itself on a terminal; silent when not a terminal. */
   progress(label: string, done: number, total: number): void;
+  /** The checked configuration alone: no key, no log, nothing is made. */
+  config(): Config;
   /** Configuration and runtime parts without a store. */
   runtime(): Runtime;
   /** Opens the store for this command alone; throws `data_dir_locked` when a server holds it. */
