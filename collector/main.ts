@@ -215,10 +215,14 @@ function countConnections(server: Server, { config, metrics }: Runtime): void {
   server.maxConnections = config.connectionsMax;
   server.on('drop', () => dropped.inc());
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    // Gone, or answered already.
+    if (!socket.writable || error.code === 'ECONNRESET') {
+      socket.destroy();
+      return;
+    }
     const status = BROKEN_STATUS.get(error.code ?? '') ?? '400 Bad Request';
     broken.inc({ status: status.slice(0, 3) });
-    if (!socket.writable || error.code === 'ECONNRESET') socket.destroy(error);
-    else socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
   });
 }
 

@@ -202,6 +202,7 @@ async function store(
   }
   count.timesReplaced.inc({ signal }, mapped.timesReplaced);
   count.textsCut.inc({ signal }, mapped.textsCut);
+  count.attributesCut.inc({ signal }, mapped.attributesCut);
   return partial;
 }
 
@@ -245,6 +246,7 @@ interface RecordCounters {
   readonly records: Counter;
   readonly timesReplaced: Counter;
   readonly textsCut: Counter;
+  readonly attributesCut: Counter;
 }
 type Counter = ReturnType<Metrics['counter']>;
 
@@ -258,6 +260,11 @@ function createRecordCounters(metrics: Metrics): RecordCounters {
     timesReplaced: metrics.counter(
       'grantscope_otlp_times_replaced_total',
       'Times of spans and log records that were absent or out of range, and became the time of receipt.',
+      ['signal'],
+    ),
+    attributesCut: metrics.counter(
+      'grantscope_otlp_attributes_cut_total',
+      'Attributes beyond those that are stored of one span, log record, event, link, scope or resource.',
       ['signal'],
     ),
     textsCut: metrics.counter(

@@ -1,7 +1,9 @@
 import { isUtf8 } from 'node:buffer';
+import { nestingOf } from '../cut_records.ts';
 import {
   boundedText,
   DecodeBudget,
+  JSON_DEPTH_MAX,
   undecodable,
   VALUE_DEPTH_MAX,
   VALUE_LENGTH_MAX,
@@ -89,8 +91,14 @@ function decodeRequest<R>(body: Buffer, outline: Outline<R>): OtlpResourceGroup<
 
 function parse(body: Buffer): unknown {
   if (!isUtf8(body)) throw undecodable('JSON: not valid UTF-8');
+  const text = body.toString('utf8');
+  // A million brackets take the parser, and then the garbage collector, most of a second.
+  if (text.length > JSON_DEPTH_MAX && nestingOf(text) > JSON_DEPTH_MAX)
+    throw undecodable(
+      `JSON: nested too deep; at most ${JSON_DEPTH_MAX} brackets within one another`,
+    );
   try {
-    return JSON.parse(quoteLongIntegers(body.toString('utf8')));
+    return JSON.parse(quoteLongIntegers(text));
   } catch {
     // The parser's message quotes the body, so it is not passed on.
     throw undecodable('JSON: not well-formed');
@@ -220,6 +228,7 @@ function readAttributes(
   const attributes: Attributes = {};
   for (const item of list(value, field)) {
     const json = object(item, field);
+    budget.takeAttribute();
     setOwn(
       attributes,
       text(json['key'], `${field}.key`),

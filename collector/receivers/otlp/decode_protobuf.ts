@@ -331,7 +331,8 @@ function readAttribute(
   field: string,
   depth = 0,
 ): void {
-  const { reader } = input;
+  const { reader, budget } = input;
+  budget.takeAttribute();
   const outer = reader.open(wire, field);
   let key = '';
   let value: AttributeValue = null;

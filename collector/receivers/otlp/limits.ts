@@ -13,6 +13,15 @@ export const RECORDS_PER_REQUEST_MAX = 100_000;
 export const MESSAGES_PER_REQUEST_MAX = 1_000_000;
 
 /**
+ * Attributes in one request, nested ones too: each costs about ten microseconds to redact. 8,192 records of 60
+ * stay below.
+ */
+export const ATTRIBUTES_PER_REQUEST_MAX = 500_000;
+
+/** Brackets of a JSON body within one another: far beyond what `VALUE_DEPTH_MAX` takes, far below what costs. */
+export const JSON_DEPTH_MAX = 512;
+
+/**
  * Longest single text or bytes value, in UTF-16 units or bytes: the rest is cut before anything looks at it. What is
  * stored is cut far shorter (`TEXT_LENGTH_MAX`, `BODY_LENGTH_MAX`), but only after redaction, so that a secret is
  * not halved first; this bounds what redaction has to search, and what a vendor's adapter has to parse.
@@ -33,11 +42,18 @@ export function undecodable(reason: string): GrantscopeError {
 export class DecodeBudget {
   #records = 0;
   #messages = 0;
+  #attributes = 0;
 
   takeRecord(): void {
     this.#records += 1;
     if (this.#records > RECORDS_PER_REQUEST_MAX)
       throw tooMany('spans or log records', RECORDS_PER_REQUEST_MAX);
+  }
+
+  takeAttribute(): void {
+    this.#attributes += 1;
+    if (this.#attributes > ATTRIBUTES_PER_REQUEST_MAX)
+      throw tooMany('attributes', ATTRIBUTES_PER_REQUEST_MAX);
   }
 
   takeMessage(): void {

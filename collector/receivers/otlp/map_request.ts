@@ -4,7 +4,7 @@ import type { SourcedRecord } from '../../ingest.ts';
 import type { AuthRecord, AuthRecordContext } from './auth_records.ts';
 import { plainAttributes } from './plain_value.ts';
 import type { TextAttributes } from './rows.ts';
-import type { Attributes, OtlpResourceGroup, OtlpScope } from './types.ts';
+import { setOwn, type Attributes, type OtlpResourceGroup, type OtlpScope } from './types.ts';
 
 /** What the mapping needs of the scrubber (collector/processors/scrub.ts). */
 export interface OtlpScrubber {
@@ -41,6 +41,8 @@ export interface MappedRequest<Row> {
   timesReplaced: number;
   /** Texts that were cut, see `TEXT_LENGTH_MAX` and `BODY_LENGTH_MAX`. */
   textsCut: number;
+  /** Attributes beyond `ATTRIBUTES_MAX` that were dropped. */
+  attributesCut: number;
 }
 
 /** Redacted facts that all records of a scope share. */
@@ -75,6 +77,12 @@ export interface RecordWork {
 /** Names, status messages, trace states: cut here, in UTF-16 units. */
 export const TEXT_LENGTH_MAX = 4_096;
 
+/**
+ * Attributes of one span, log record, event, link, scope or resource that are stored, the first ones. The limit
+ * of the SDKs is 128.
+ */
+export const ATTRIBUTES_MAX = 1_024;
+
 /** A log body is cut here, in UTF-16 units. */
 export const BODY_LENGTH_MAX = 65_536;
 
@@ -97,6 +105,7 @@ export function mapRequest<R, Row>(
     refusals: [],
     timesReplaced: 0,
     textsCut: 0,
+    attributesCut: 0,
   };
   const time = (ns: bigint): bigint => {
     const storable = storableTime(ns, context.receivedAt);
@@ -109,7 +118,10 @@ export function mapRequest<R, Row>(
     if (scrubbed.length >= lengthMax - 1 && value.length > lengthMax) mapped.textsCut += 1;
     return scrubbed;
   };
-  const attributes = (values: Attributes): TextAttributes => {
+  const attributes = (all: Attributes): TextAttributes => {
+    const keys = Object.keys(all);
+    const values = keys.length > ATTRIBUTES_MAX ? firstOf(all, keys) : all;
+    mapped.attributesCut += Math.max(0, keys.length - ATTRIBUTES_MAX);
     const scrubbed = context.scrubber.scrubAttributes(values);
     mapped.textsCut += scrubbed.cut;
     return scrubbed.attributes;
@@ -135,6 +147,12 @@ export function mapRequest<R, Row>(
     }
   }
   return mapped;
+}
+
+function firstOf(all: Attributes, keys: readonly string[]): Attributes {
+  const first: Attributes = {};
+  for (const key of keys.slice(0, ATTRIBUTES_MAX)) setOwn(first, key, all[key] ?? null);
+  return first;
 }
 
 function add<Row>(
