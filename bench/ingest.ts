@@ -142,7 +142,7 @@ function overTime(samples: readonly Sample[]): Record<string, unknown> {
       samples.map((s) => s.detector_lag_s),
       1,
     ),
-    rss_mb_first_and_last: [samples[0]?.rss_mb ?? 0, samples.at(-1)?.rss_mb ?? 0],
+    rss_mb_over_time: { first: samples[0]?.rss_mb ?? 0, last: samples.at(-1)?.rss_mb ?? 0 },
     samples,
   };
 }

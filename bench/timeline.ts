@@ -1,3 +1,4 @@
+import { namesOfTenant } from '../store/reference_names.ts';
 import { eventsOf, lineageOf, readTimeline, summarise } from '../store/queries/investigations.ts';
 import { quantile, readFlags, report, round } from './harness/program.ts';
 import { openSeeded, SEED_TENANT } from './harness/seed.ts';
@@ -46,8 +47,9 @@ try {
   for (let i = 0; i < flags.tokens + WARM_UP; i += 1) {
     const ref = await seeded.tokenRef(Math.floor(draw() * seeded.tokens));
     const began = performance.now();
-    const lineage = await lineageOf(scope, 'token', ref);
-    const events = eventsOf(scope, 'token', ref, lineage);
+    const names = (await (await namesOfTenant(scope.store, scope.tenant))([ref])).namesOf(ref);
+    const lineage = await lineageOf(scope, 'token', names);
+    const events = await eventsOf(scope, 'token', names, lineage);
     const page = await readTimeline(scope, events, { limit: PAGE, descending: false });
     const listed = performance.now();
     await summarise(scope, events);

@@ -1,8 +1,16 @@
-import { param, sql, type Sql } from '../../model/sql.ts';
+import { joinSql, param, sql, type Sql } from '../../model/sql.ts';
 import { NIL_REF } from '../../model/ids.ts';
 import { hasReferenceNames, namesOfTenant, type NameReader } from '../reference_names.ts';
 import { readPage, type EventSummary } from './events.ts';
-import { isoTime, ofTenant, refOrEmpty, type Keyset, type Page, type Scope } from './scope.ts';
+import {
+  instant,
+  isoTime,
+  ofTenant,
+  refOrEmpty,
+  type Keyset,
+  type Page,
+  type Scope,
+} from './scope.ts';
 
 /** What can be investigated. `token` covers codes and every other kind of token. */
 export const INVESTIGATION_TYPES = [
@@ -93,7 +101,18 @@ export async function lineageOf(
   const families = type === 'family' ? refs : (own[0]?.families ?? []);
   const parents = own[0]?.parents ?? [];
   const around = await read([...refs, ...families, ...parents]);
-  const members = sql`SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)} AND (token_ref IN ${self} OR parent_ref IN ${self} OR has(${param.uuids(families.flatMap((f) => around.namesOf(f)))}, family_ref) OR has(${param.uuids(parents.flatMap((p) => around.namesOf(p)))}, token_ref))`;
+  const known = [...refs, ...parents.flatMap((p) => around.namesOf(p))];
+  const ofFamilies = families.flatMap((f) => around.namesOf(f));
+  // Each way to a relative goes by its own index: one condition with OR would read the whole ledger.
+  const ledger = sql`SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)}`;
+  const ways = [
+    sql`SELECT arrayJoin(${param.uuids(known)}) AS token_ref`,
+    sql`${ledger} AND parent_ref IN ${self}`,
+    ...(ofFamilies.length === 0
+      ? []
+      : [sql`${ledger} AND family_ref IN ${param.uuids(ofFamilies)}`]),
+  ];
+  const members = joinSql(ways, ' UNION ALL ');
   const byName = await tokenName(scope, read, members);
   const rows = await scope.store.query<LedgerRow>(
     sql`SELECT ${byName} AS token_ref, anyLast(token_type) AS type, anyLastIf(token_ref_kind, token_ref_kind != 'hmac_next') AS ref_kind, max(family_ref) AS family, max(parent_ref) AS parent, min(time) AS first_seen, max(time) AS last_seen, uniqExact(event_id) AS events, max(expires_at) AS expires, uniqExactIf(event_id, token_role = 'issued') AS issued, uniqExactIf(event_id, token_role = 'presented') AS presented, greatest(uniqExactIf(event_id, token_role = 'consumed' AND kind = 'code_redeemed'), uniqExactIf(event_id, token_role = 'consumed' AND kind != 'code_redeemed')) AS consumed, minIf(time, token_role = 'revoked') AS revoked FROM grantscope.token_events AS ledger WHERE ${ofTenant(scope)} AND ledger.token_ref IN (${members}) GROUP BY token_ref ORDER BY first_seen, token_ref LIMIT ${param.uint(RELATED_TOKENS_MAX + 1)}`,
@@ -169,9 +188,19 @@ async function eventsOfTokens(scope: Scope, tokens: readonly LedgerToken[]): Pro
   const read = await namesOfTenant(scope.store, scope.tenant);
   const names = await read(tokens.map((t) => t.ref));
   const refs = param.uuids(tokens.flatMap((t) => names.namesOf(t.ref)));
-  const ledger = (column: Sql): Sql =>
-    sql`(SELECT ${column} FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN ${refs})`;
-  return sql`event_id IN ${ledger(sql`event_id`)} AND kind IN ${ledger(sql`kind`)} AND client_id IN ${ledger(sql`client_id`)} AND time >= ${ledger(sql`min(time)`)} AND time <= ${ledger(sql`max(time)`)}`;
+  const ofTokens = sql`FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN ${refs}`;
+  const [span] = await scope.store.query<SpanRow>(
+    sql`SELECT groupUniqArray(toString(kind)) AS kinds, groupUniqArray(toString(client_id)) AS clients, min(time) AS first_seen, max(time) AS last_seen ${ofTokens}`,
+  );
+  if (span === undefined || span.kinds.length === 0) return sql`1 = 0`;
+  return sql`event_id IN (SELECT event_id ${ofTokens}) AND kind IN ${param.strings(span.kinds)} AND client_id IN ${param.strings(span.clients)} AND time >= ${instant(isoTime(span.first_seen))} AND time <= ${instant(isoTime(span.last_seen))}`;
+}
+
+interface SpanRow {
+  readonly kinds: readonly string[];
+  readonly clients: readonly string[];
+  readonly first_seen: string;
+  readonly last_seen: string;
 }
 
 const FACETS = [
