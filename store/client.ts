@@ -6,6 +6,7 @@ import { Readable } from 'node:stream';
 import {
   createClient,
   ClickHouseError,
+  ClickHouseLogLevel,
   parseError,
   type ClickHouseClient,
 } from '@clickhouse/client';
@@ -73,6 +74,8 @@ export function openStore(options: StoreOptions): Store {
       ...(password === undefined ? {} : { password }),
       ...(timeoutMs === undefined ? {} : { request_timeout: timeoutMs }),
       compression: { request: false, response: true },
+      // Its own log is no JSON, and says again what the errors say.
+      log: { level: ClickHouseLogLevel.OFF },
       // Long lists of ids go into the body: a server limits the length of an address.
       use_multipart_params_auto: true,
     });

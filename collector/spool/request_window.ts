@@ -105,7 +105,10 @@ export class RequestWindow {
     if (this.#file === undefined) {
       const isNew = (await disk.size(path)) === undefined;
       this.#file = await disk.open(path, isNew ? 'create' : 'edit');
-      if (isNew) await disk.syncFolder(folder);
+    }
+    if (!slice.isNamed) {
+      await disk.syncFolder(folder);
+      slice.isNamed = true;
     }
     const head = slice.bytes === 0 ? encodeHead(slice.startMs) : Buffer.alloc(0);
     const bytes = Buffer.concat([head, Buffer.from(this.#unwritten.join(''), 'hex')]);
@@ -177,6 +180,8 @@ interface Slice {
   startMs: number;
   /** Length of its file. */
   bytes: number;
+  /** The file's name is durable. */
+  isNamed: boolean;
 }
 
 const SLICES = 8;
@@ -186,7 +191,7 @@ const HASH_BYTES = 16;
 const DURABLE = Promise.resolve();
 
 function newSlice(name: string, startMs: number): Slice {
-  return { name, hashes: new IdSet(), startMs, bytes: 0 };
+  return { name, hashes: new IdSet(), startMs, bytes: 0, isNamed: false };
 }
 
 function encodeHead(startMs: number): Buffer {
