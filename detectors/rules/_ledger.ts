@@ -25,6 +25,15 @@ export function inSlice(scope: CandidateScope, column: Sql): Sql {
   return slice.to >= 2n ** 64n ? from : sql`${from} AND ${column} < ${uuidFrom(slice.to)}`;
 }
 
+/**
+ * Limits ledger rows to tokens that new rows of `uses` mention. A slice is small, and grouping all of it is cheaper than
+ * a list of what was touched; the whole ledger would not fit into memory.
+ */
+export function touchedOutsideSlices(scope: CandidateScope, uses: Sql): Sql {
+  if (scope.slice !== undefined) return sql`true`;
+  return sql`token_ref IN (SELECT token_ref FROM grantscope.token_events WHERE ${uses} AND ${scope.condition})`;
+}
+
 /** A facet of a reference. */
 export function refFacet(column: Sql): Sql {
   return sql`if(${column} = ${nilRef}, 0, bitOr(cityHash64(${column}), 1))`;

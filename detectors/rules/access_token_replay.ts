@@ -10,7 +10,7 @@ import {
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
-import { inSlice, kindIn, ledgerCondition, textFacet } from './_ledger.ts';
+import { inSlice, kindIn, ledgerCondition, textFacet, touchedOutsideSlices } from './_ledger.ts';
 import { hasUserAddress, isoTime, known, mentionOf, requestKey } from './_origin.ts';
 
 const KINDS = ['token_validated', 'api_accessed', 'userinfo_accessed'] as const;
@@ -75,19 +75,23 @@ function usesByNetwork(input: EvaluateInput<Params>): NetworkUse[] {
   return [...byNetwork].map(([network, events]) => ({ network, events }));
 }
 
+/** Rows that tell where a user was. */
+const USER_NETWORK = sql`net_network != '' AND net_ip_role IN ('end_user', 'unknown')`;
+
 /**
- * Two different known values. Least and greatest tell it for a fraction of what counting costs; like a count they only
- * grow apart, so that the filter is monotone.
+ * Two different values among the rows of a condition. Least and greatest tell it for a fraction of what counting costs;
+ * like a count they only grow apart, so that the filter is monotone.
  */
-function varies(column: Sql): Sql {
-  const hash = sql`cityHash64(${column}), ${column} != ''`;
+function varies(column: Sql, condition: Sql): Sql {
+  const hash = sql`cityHash64(${column}), ${condition}`;
   return sql`minIf(${hash}) != maxIf(${hash})`;
 }
 
 /** What a second sign needs at least. */
 function secondSign(params: Params): Sql {
   return params.require_second_signal
-    ? sql`${varies(sql`net_ua_family`)} OR ${varies(sql`net_country`)}`
+    ? sql`${varies(sql`net_ua_family`, sql`net_ua_family != '' AND ${USER_NETWORK}`)}
+      OR ${varies(sql`net_country`, sql`net_country != '' AND ${USER_NETWORK}`)}`
     : sql`true`;
 }
 
@@ -244,16 +248,18 @@ export default defineDetector<Params>({
     isHot: (seen) =>
       seen.varies(0) && (!params.require_second_signal || seen.varies(1) || seen.varies(2)),
   }),
-  candidates: (scope, params) => sql`
+  // Tokens of two networks are few, so they come first; the rest is asked of these alone.
+  candidates: (scope, params) => {
+    const uses = sql`tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
+      AND ${ledgerCondition(LEDGER)} AND outcome = 'success'`;
+    return sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
-      AND token_ref IN (
-        SELECT token_ref FROM grantscope.token_events
-        WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
-          AND ${ledgerCondition(LEDGER)} AND outcome = 'success' AND ${scope.condition})
-      AND ${ledgerCondition(LEDGER)}
-      AND outcome = 'success' AND net_network != '' AND net_ip_role IN ('end_user', 'unknown')
-    GROUP BY token_ref HAVING ${varies(sql`net_network`)} AND (${secondSign(params)})`,
+    WHERE ${uses} AND token_ref IN (
+      SELECT token_ref FROM grantscope.token_events
+      WHERE ${uses} AND ${USER_NETWORK} AND ${touchedOutsideSlices(scope, uses)}
+      GROUP BY token_ref HAVING ${varies(sql`net_network`, sql`true`)})
+    GROUP BY token_ref HAVING countIf(${scope.condition}) > 0 AND (${secondSign(params)})`;
+  },
   // Per origin, so that a busy token's thousands of calls from home don't hide the one from elsewhere.
   history: (selection) => sql`
     SELECT entity, event_id, at FROM (

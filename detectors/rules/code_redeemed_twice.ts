@@ -11,7 +11,7 @@ import {
 } from '../../model/define_detector.ts';
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql } from '../../model/sql.ts';
-import { inSlice, ledgerCondition, tokenHistory } from './_ledger.ts';
+import { inSlice, ledgerCondition, tokenHistory, touchedOutsideSlices } from './_ledger.ts';
 import { isoTime, known, mentionOf, timeMs } from './_origin.ts';
 
 const KINDS = ['code_redeemed', 'token_issued', 'token_request_failed'] as const;
@@ -180,17 +180,16 @@ export default defineDetector<Params>({
     },
     isHot: (seen) => seen.varies(0) || seen.varies(1),
   }),
-  candidates: (scope) => sql`
+  candidates: (scope) => {
+    const uses = sql`tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)} AND ${ledgerCondition(LEDGER)}`;
+    return sql`
     SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
-      AND token_ref IN (
-        SELECT token_ref FROM grantscope.token_events
-        WHERE tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)}
-          AND ${ledgerCondition(LEDGER)} AND ${scope.condition})
-      AND ${ledgerCondition(LEDGER)}
+    WHERE ${uses} AND ${touchedOutsideSlices(scope, uses)}
     GROUP BY token_ref
-    HAVING minIf(event_id, kind = 'code_redeemed') != maxIf(event_id, kind = 'code_redeemed')
-      OR minIf(event_id, kind != 'code_redeemed') != maxIf(event_id, kind != 'code_redeemed')`,
+    HAVING countIf(${scope.condition}) > 0 AND (
+      minIf(event_id, kind = 'code_redeemed') != maxIf(event_id, kind = 'code_redeemed')
+      OR minIf(event_id, kind != 'code_redeemed') != maxIf(event_id, kind != 'code_redeemed'))`;
+  },
   history: (selection) => tokenHistory(selection, ledgerCondition(LEDGER)),
   evaluate,
   falsePositives: [
