@@ -99,17 +99,20 @@ const cases = Object.entries(requests).map(([name, [path, headers, body]]) => ({
 }));
 
 describe('full success', () => {
-  test.each(cases)('$name: 200, the request’s Content-Type, no partial_success', async (c) => {
-    const answer = await server.send(c.path, c.body, c.headers);
-    expect(answer.status).toBe(200);
-    expect(answer.headers['content-type']).toBe(c.headers['Content-Type']);
-    expect(answer.headers['content-length']).toBe(String(answer.body.length));
-    expect(answer.body.toString()).toBe(c.headers === JSON_TYPE ? '{}' : '');
-    expect(server.ingest.batches).toHaveLength(1);
-    expect(server.ingest.batches[0]?.tables[0]?.rows).toHaveLength(1);
-  });
+  test.each(cases)(
+    'otlp 6: $name: 200, the request’s Content-Type, no partial_success',
+    async (c) => {
+      const answer = await server.send(c.path, c.body, c.headers);
+      expect(answer.status).toBe(200);
+      expect(answer.headers['content-type']).toBe(c.headers['Content-Type']);
+      expect(answer.headers['content-length']).toBe(String(answer.body.length));
+      expect(answer.body.toString()).toBe(c.headers === JSON_TYPE ? '{}' : '');
+      expect(server.ingest.batches).toHaveLength(1);
+      expect(server.ingest.batches[0]?.tables[0]?.rows).toHaveLength(1);
+    },
+  );
 
-  test.each(cases)('$name: gzip is read', async (c) => {
+  test.each(cases)('otlp 3: $name: gzip is read', async (c) => {
     const gzip = { ...c.headers, 'Content-Encoding': 'gzip' };
     expect((await server.send(c.path, gzipSync(c.body), gzip)).status).toBe(200);
     expect(server.ingest.batches[0]?.tables[0]?.rows).toHaveLength(1);
@@ -120,20 +123,23 @@ describe('full success', () => {
     ['JSON, an empty object', JSON_TYPE, '{}', '{}'],
     ['JSON, no body', JSON_TYPE, '', '{}'],
     ['JSON, empty lists', JSON_TYPE, '{"resourceSpans":[],"resourceLogs":[]}', '{}'],
-  ])('an empty request is 200 and stores nothing: %s', async (_name, headers, body, expected) => {
-    for (const path of ['/v1/traces', '/v1/logs']) {
-      const answer = await server.send(path, body, headers);
-      expect([answer.status, answer.body.toString()]).toEqual([200, expected]);
-    }
-    expect(server.ingest.batches).toEqual([]);
-  });
+  ])(
+    'otlp 5: an empty request is 200 and stores nothing: %s',
+    async (_name, headers, body, expected) => {
+      for (const path of ['/v1/traces', '/v1/logs']) {
+        const answer = await server.send(path, body, headers);
+        expect([answer.status, answer.body.toString()]).toEqual([200, expected]);
+      }
+      expect(server.ingest.batches).toEqual([]);
+    },
+  );
 
   test.each([
     ['application/json; charset=utf-8', 'application/json; charset=utf-8'],
     ['application/json;charset="UTF-8"', 'application/json; charset=utf-8'],
     ['Application/JSON', 'application/json'],
     ['application/json; profile=x', 'application/json'],
-  ])('Content-Type %s is read, and answered with %s', async (sent, answered) => {
+  ])('otlp 1: Content-Type %s is read, and answered with %s', async (sent, answered) => {
     const answer = await server.send('/v1/traces', '{}', { 'Content-Type': sent });
     expect([answer.status, answer.headers['content-type']]).toEqual([200, answered]);
   });
@@ -163,7 +169,7 @@ describe('full success', () => {
 });
 
 describe('refusals: a Status in the request’s encoding', () => {
-  test.each(['GET', 'PUT', 'DELETE', 'OPTIONS'])('%s is 405 with Allow', async (method) => {
+  test.each(['GET', 'PUT', 'DELETE', 'OPTIONS'])('otlp 1: %s is 405 with Allow', async (method) => {
     for (const headers of [PROTOBUF, JSON_TYPE]) {
       const answer = await server.send('/v1/traces', '', headers, method);
       expect([answer.status, answer.headers.allow]).toEqual([405, 'POST']);
@@ -178,7 +184,7 @@ describe('refusals: a Status in the request’s encoding', () => {
     ['application/protobuf'],
     ['application/json; charset=latin1'],
     [''],
-  ])('Content-Type %j is 415', async (type) => {
+  ])('otlp 1: Content-Type %j is 415', async (type) => {
     const answer = await server.send('/v1/logs', 'x', type === '' ? {} : { 'Content-Type': type });
     expect([answer.status, answer.headers['content-type']]).toEqual([415, 'application/json']);
     expect(statusOf(answer)).toEqual({
@@ -188,12 +194,12 @@ describe('refusals: a Status in the request’s encoding', () => {
   });
 
   test.each([
-    ['another coding', 415, 'br', 'x', 3, 'Content-Encoding'],
-    ['bad gzip', 400, 'gzip', 'x', 3, 'not valid gzip'],
-    ['truncated gzip', 400, 'gzip', gzipSync('{}').subarray(0, -4), 3, 'not valid gzip'],
-    ['too large', 413, 'identity', ' '.repeat(1024 * 1024 + 1), 8, 'at most 1048576 bytes'],
-    ['a bomb', 413, 'gzip', gzipSync(' '.repeat(9_000_000)), 8, 'at most 1048576 bytes'],
-    ['undecodable', 400, 'identity', '{"resourceSpans":7}', 3, 'OTLP'],
+    ['otlp 3: another coding', 415, 'br', 'x', 3, 'Content-Encoding'],
+    ['otlp 3: bad gzip', 400, 'gzip', 'x', 3, 'not valid gzip'],
+    ['otlp 3: truncated gzip', 400, 'gzip', gzipSync('{}').subarray(0, -4), 3, 'not valid gzip'],
+    ['otlp 4: too large', 413, 'identity', ' '.repeat(1024 * 1024 + 1), 8, 'at most 1048576 bytes'],
+    ['otlp 4: a bomb', 413, 'gzip', gzipSync(' '.repeat(9_000_000)), 8, 'at most 1048576 bytes'],
+    ['otlp 9: undecodable', 400, 'identity', '{"resourceSpans":7}', 3, 'OTLP'],
   ])('%s is %i', async (_name, status, coding, body, code, message) => {
     for (const headers of [PROTOBUF, JSON_TYPE]) {
       const sent = { ...headers, 'Content-Encoding': coding };
@@ -209,7 +215,7 @@ describe('refusals: a Status in the request’s encoding', () => {
     expect(server.ingest.batches).toEqual([]);
   });
 
-  test('the wrong signal is 400, in both encodings', async () => {
+  test('otlp 11: the wrong signal is 400, in both encodings', async () => {
     const [traces, , logs, logsJson] = cases;
     const recognised = [
       await server.send('/v1/traces', logs!.body, PROTOBUF),
@@ -275,16 +281,19 @@ describe('passing states', () => {
       14,
     ],
   ];
-  test.each(passing)('%s: retryable, with Retry-After', async (_name, error, status, code) => {
-    for (const c of cases) {
-      server.ingest.outcomes.push(error);
-      const answer = await server.send(c.path, c.body, c.headers);
-      expect([answer.status, answer.headers['retry-after']]).toEqual([status, '2']);
-      expect(statusOf(answer)).toEqual({ code, message: error.message });
-    }
-  });
+  test.each(passing)(
+    'otlp 9: %s: retryable, with Retry-After',
+    async (_name, error, status, code) => {
+      for (const c of cases) {
+        server.ingest.outcomes.push(error);
+        const answer = await server.send(c.path, c.body, c.headers);
+        expect([answer.status, answer.headers['retry-after']]).toEqual([status, '2']);
+        expect(statusOf(answer)).toEqual({ code, message: error.message });
+      }
+    },
+  );
 
-  test('a defect is 500, says nothing about its inside, and is told for the log', async () => {
+  test('otlp 9: a defect is 500, says nothing about its inside, and is told for the log', async () => {
     const defect = new Error('secret detail');
     server.ingest.outcomes.push(defect);
     const answer = await server.send('/v1/logs', cases[3]!.body, JSON_TYPE);
@@ -293,7 +302,7 @@ describe('passing states', () => {
     expect(server.failures).toEqual([defect]);
   });
 
-  test('one request more than may be worked on at a time is 503; then there is room again', async () => {
+  test('otlp 9: one request more than may be worked on at a time is 503; then there is room again', async () => {
     await server.close();
     server = await startOtlpServer({ intakeLimits: { requestsMax: 1 } });
     const { path, body } = cases[0]!;
@@ -320,7 +329,7 @@ describe('partial success', () => {
   const reason =
     'no auth event was made of 1 of 2 log records: log record 1: unknown_source: grantscope.source: no such source; known: both, jsonly, lines, otlp';
 
-  test('JSON: the count is text, the message English', async () => {
+  test('otlp 7: JSON: the count is text, the message English', async () => {
     const answer = await server.send('/v1/logs', logsToJson(group([log(), unknown()])), JSON_TYPE);
     expect(answer.status).toBe(200);
     expect(JSON.parse(answer.body.toString())).toEqual({
@@ -333,7 +342,7 @@ describe('partial success', () => {
     });
   });
 
-  test('protobuf: field 1 holds the count and the message', async () => {
+  test('otlp 7: protobuf: field 1 holds the count and the message', async () => {
     const body = logsToProtobuf(group([log(), unknown()]));
     const answer = await server.send('/v1/logs', body, PROTOBUF);
     const message = Buffer.from(reason);
@@ -346,7 +355,7 @@ describe('partial success', () => {
     );
   });
 
-  test('refusals of the pipeline name the span; one span counts once', async () => {
+  test('otlp 7: refusals of the pipeline name the span; one span counts once', async () => {
     const event = { timeUnixNano: NOW_NS, name: 'oauth.auth_event', attributes: {} };
     const bad = span({ attributes: { 'oauth.event.kind': 'nonsense' }, events: [event] });
     server.ingest.outcomes.push((batch) => ({
@@ -369,7 +378,7 @@ describe('partial success', () => {
     });
   });
 
-  test('many refusals: all are counted, the first are told', async () => {
+  test('otlp 7: many refusals: all are counted, the first are told', async () => {
     const records = Array.from({ length: 300 }, () =>
       log({ attributes: { 'oauth.event.kind': 'login' } }),
     );

@@ -111,7 +111,7 @@ function storedLogs(): OtelLogRow[] {
 
 const BUSY = new GrantscopeError('spool_full', 'the spool is full', { retriable: true });
 
-describe.each(traceExporters)('trace exporter, %s', (_name, create) => {
+describe.each(traceExporters)('otlp 12: trace exporter, %s', (_name, create) => {
   test.each(['gzip', 'none'] as const)('delivers at the first attempt (%s)', async (coding) => {
     await exportSpan(create(`${server.url}/v1/traces`, coding));
     expect(complaints).toEqual([]);
@@ -162,7 +162,7 @@ describe.each(traceExporters)('trace exporter, %s', (_name, create) => {
   });
 });
 
-describe.each(logExporters)('log exporter, %s', (_name, create) => {
+describe.each(logExporters)('otlp 12: log exporter, %s', (_name, create) => {
   test.each(['gzip', 'none'] as const)('delivers at the first attempt (%s)', async (coding) => {
     await exportLog(create(`${server.url}/v1/logs`, coding));
     expect(complaints).toEqual([]);
