@@ -115,11 +115,11 @@ export async function writeWhole(disk: Disk, path: string, bytes: Uint8Array): P
   }
 }
 
-/** Cuts a file to `length` and makes that durable. */
-export async function cutTo(disk: Disk, path: string, length: number): Promise<void> {
+/** Cuts a file to `length`, where that is given, and makes it durable as it is then. */
+export async function settle(disk: Disk, path: string, length?: number): Promise<void> {
   const file = await disk.open(path, 'edit');
   try {
-    await file.truncate(length);
+    if (length !== undefined) await file.truncate(length);
     await file.datasync();
   } finally {
     await file.close();

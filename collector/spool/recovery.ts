@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { GrantscopeError } from '../../runtime/errors.ts';
-import { cutTo, writeWhole, type Disk } from './disk.ts';
+import { settle, writeWhole, type Disk } from './disk.ts';
 import {
   decodeJournal,
   formatOf,
@@ -77,6 +77,7 @@ export async function requestsOfDone(
  *   the disk. When a request of it was acknowledged later (it is in another segment, or `isStored`), the frame
  *   is dropped: none of its requests was acknowledged in it.
  * - A block whose checksum is wrong goes to quarantine, and the rest goes on.
+ * - What counts is fsynced: a process that was killed may have written it and not come to that.
  *
  * Throws `spool_corrupt` for a format of a later version, before it changes anything.
  */
@@ -207,7 +208,7 @@ async function recover(
       damage.push({ segment: id, table, bytes: recovered.lostBytes, rows: 0 });
   }
   const length = frames.length < journal.frames.length ? lengthOf(found) : journal.end;
-  if (found.journalLength > length) await cutTo(disk, journalFile(folder, id), length);
+  await settle(disk, journalFile(folder, id), found.journalLength > length ? length : undefined);
   const segment = new SealedSegment({
     id,
     folder,
@@ -254,7 +255,7 @@ async function recoverTable(
   let lostBytes = 0;
   for (const [from, to] of gaps) lostBytes += await putAside(from, to);
   const tornBytes = found.isTorn ? await putAside(end, content.length) : 0;
-  if (content.length > end) await cutTo(disk, path, end);
+  if (content.length > 0) await settle(disk, path, content.length > end ? end : undefined);
   if (extents.length === 0) return { table: undefined, tornBytes, lostBytes };
   const skipped = notes.flatMap((n) => n.rows);
   const isWhole = skipped.length === 0 && gaps.length === 0;
