@@ -39,7 +39,10 @@ export function addNextReferences(
   const put = (name: NextExtName, ref: Ref): void => {
     if (ref !== '') ext.push([`${NEXT_EXT_PREFIX}${name}`, ref]);
   };
-  put('key_id', context.keyRing.next?.currentId ?? keyIdOrNone(draft.next_reference_key_id));
+  put(
+    'key_id',
+    keyIdOrNone(draft.next_reference_key_id) || (context.keyRing.next?.currentId ?? ''),
+  );
   put('subject_ref', names.id('subject', draft.subject, event.subject.ref));
   put('actor_ref', names.id('subject', draft.actor, event.actor.ref));
   put('session_ref', names.id('session', draft.session, event.session_ref));

@@ -8,6 +8,7 @@ import type {
 } from '../../model/draft.ts';
 import { Secret } from '../../model/secret.ts';
 import { REQUEST_FIELDS, GRANT_FIELDS, TOKEN_FIELDS } from './_field_groups.ts';
+import { hasNextNames, withNextNames } from './_next_names.ts';
 import { isJson, refuse, textList, timeNs } from './_reading.ts';
 import {
   type Identity,
@@ -175,6 +176,12 @@ function draftOf(e: WireEvent): AuthEventDraft {
   } as AuthEventDraft;
 }
 
+/** Also of an event that was stored while the keys were changing. */
+function wholeDraftOf(e: WireEvent): AuthEventDraft {
+  const draft = draftOf(e);
+  return hasNextNames(e.ext) ? withNextNames(draft, e.tokens ?? []) : draft;
+}
+
 function extOf(ext: WireEvent['ext']): AuthEventDraft['ext'] {
   if (ext === null || ext === undefined) return undefined;
   return Object.fromEntries(Object.entries(ext).map(([k, v]) => [k, String(v)]));
@@ -198,9 +205,9 @@ function isMissing(value: unknown, path: readonly PropertyKey[]): boolean {
 function parse(record: SourceRecord): ParseResult {
   if (record.form === 'text') return refuse('unsupported_form', 'text: allowed is a JSON object');
   if (!isJson(record.value)) return refuse('not_an_object', 'event: must be a JSON object');
-  if (isPlainWireEvent(record.value)) return { ok: true, events: [draftOf(record.value)] };
+  if (isPlainWireEvent(record.value)) return { ok: true, events: [wholeDraftOf(record.value)] };
   const parsed = WireEvent.safeParse(record.value);
-  if (parsed.success) return { ok: true, events: [draftOf(parsed.data)] };
+  if (parsed.success) return { ok: true, events: [wholeDraftOf(parsed.data)] };
   const [issue] = parsed.error.issues;
   const path = issue?.path ?? [];
   const field = fieldName(path);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { processDraft, type ProcessContext } from '../../collector/processors/process_draft.ts';
+import grantscope from '../../collector/sources/grantscope.ts';
 import { createScrubber } from '../../collector/processors/scrub.ts';
 import type { AuthEvent } from '../../model/auth_event.ts';
 import { defineSource } from '../../model/define_source.ts';
@@ -178,5 +179,28 @@ describe('next references', () => {
       'grantscope.next.grant_ref': exampleRef('next g'),
     });
     expect(ring.incomplete).toBe(1);
+  });
+
+  it('survive when a stored event is sent in again, whatever the keys are by then', () => {
+    fc.assert(
+      fc.property(draft, fc.constantFrom(old, rotating, rotated), (d, ring) => {
+        const stored = processed(d, rotating, 'keep');
+        const value: unknown = JSON.parse(
+          JSON.stringify(stored, (_key, v: unknown) => (typeof v === 'bigint' ? v.toString() : v)),
+        );
+        const parsed = grantscope.parse(
+          { form: 'json', value },
+          { received_at: 1_767_225_600_000_000_000n },
+        );
+        if (!parsed.ok) throw new Error(parsed.message);
+        const again = processed(parsed.events[0]!, ring, 'keep');
+        expect(nextNames(again)).toEqual(nextNames(stored));
+        const names = (e: AuthEvent) => e.tokens.map((t) => [t.ref, t.family_ref, t.parent_ref]);
+        expect(names(again)).toEqual(names(stored));
+        expect(again.ext).toEqual({ ...stored.ext, 'grantscope.next.key_id': 'new' });
+        expect(again.redaction.key_id).toBe('old');
+      }),
+      { numRuns: 300 },
+    );
   });
 });
