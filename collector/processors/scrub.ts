@@ -52,7 +52,8 @@ class DefaultScrubber implements Scrubber {
 
   #scrub(text: string, free: boolean): string {
     const context = free ? this.#freeText : this.#identifiers;
-    if (context.patterns.length === 0 && !couldHoldSecret(text, free)) return text;
+    if (context.patterns.length === 0 && (isPlainId(text) || !couldHoldSecret(text, free)))
+      return text;
     const remembered = free ? this.#clean : this.#cleanIdentifiers;
     if (text.length <= REMEMBERED_TEXT_LENGTH_MAX && remembered.has(text)) return text;
     const scrubbed = replaceSecrets(text, context);
@@ -79,6 +80,14 @@ class DefaultScrubber implements Scrubber {
   ): ScrubbedAttributes {
     return scrubAttributeMap(this, attributes, options);
   }
+}
+
+/** Trace, span and object ids: as many as there are events, so that remembering them would not help. */
+const PLAIN_ID =
+  /^(?:[0-9a-f]{16,40}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/;
+
+function isPlainId(text: string): boolean {
+  return text.length <= 40 && PLAIN_ID.test(text);
 }
 
 /** What an installation adds to the rules, from `redaction` of the configuration. */

@@ -49,9 +49,12 @@ const PERSON_KEYS = new Set(
 );
 /** Of those, what names a session. */
 const SESSION_KEY = /^(?:session\.(?:id|previous_id)|session_id|sid)$/;
-/** Names of things, not of people, that look random. */
+/**
+ * Names of things, not of people, that look random. References are not among them: they are UUIDs, which every rule keeps, and
+ * what stands in their place and is none must not be kept as one.
+ */
 const IDENTIFIER_KEY =
-  /^(?:oauth\..*|container\.(?:id|image\..*)|host\.(?:id|image\.id)|service\.(?:instance\.id|version)|k8s\..*|faas\..*|cloud\..*|process\.executable\.build_id\..*|vcs\..*|telemetry\..*|deployment\..*|code\.(?:function|filepath|namespace|file\.path|function\.name)|url\.template|.*(?:trace|span|request|correlation)[._-]?id)$/;
+  /^(?:oauth\.(?:event\.id|client_id|requested_client_id|client_auth_method|endpoint|issuer|audience|resource|scopes_requested|scopes_granted|binding_thumbprint|acr|amr|request_id|redaction\.(?:next_)?key_id|token\.[^.]*\.[^.]*\.(?:kid|alg))|container\.(?:id|image\..*)|host\.(?:id|image\.id)|service\.(?:instance\.id|version)|k8s\..*|faas\..*|cloud\..*|process\.executable\.build_id\..*|vcs\..*|telemetry\..*|deployment\..*|code\.(?:function|filepath|namespace|file\.path|function\.name)|url\.template|.*(?:trace|span|request|correlation)[._-]?id)$/;
 
 /**
  * Redacts the attributes of a span, log record, event, link, scope or resource. Secret keys lose their
@@ -63,27 +66,82 @@ export function scrubAttributeMap(
   attributes: Readonly<Record<string, unknown>>,
   options: AttributeOptions,
 ): ScrubbedAttributes {
-  const entries: [string, string][] = [];
+  const kept: Record<string, string> = {};
   const redacted: string[] = [];
   let cut = 0;
-  const taken = new Set<string>();
-  for (const [rawKey, value] of Object.entries(attributes)) {
-    const key = freeName(scrubber.scrubText(rawKey, ATTRIBUTE_KEY_LENGTH_MAX).text, taken);
-    const text = scrubOne(scrubber, rawKey, value, options);
-    entries.push([key, text.text]);
-    if (text.changed || key !== rawKey) redacted.push(key);
-    if (text.cut === true || rawKey.length > ATTRIBUTE_KEY_LENGTH_MAX) cut += 1;
+  let isRenamed = false;
+  for (const rawKey of Object.keys(attributes)) {
+    const treatment = treatmentOf(scrubber, rawKey);
+    const value = attributes[rawKey];
+    const { text, changed, cut: isCut = false } = scrubOne(scrubber, treatment, value, options);
+    // Names differ until one is scrubbed.
+    isRenamed ||= treatment.key !== rawKey;
+    const key = isRenamed ? freeName(treatment.key, kept) : rawKey;
+    setOwn(kept, key, text);
+    if (changed || key !== rawKey) redacted.push(key);
+    if (isCut || rawKey.length > ATTRIBUTE_KEY_LENGTH_MAX) cut += 1;
   }
-  // fromEntries defines own properties, so `__proto__` is a name like any other.
-  return { attributes: Object.fromEntries(entries), redacted, cut };
+  return { attributes: kept, redacted, cut };
 }
 
 /** Two keys that scrub to the same name must not hide one another. */
-function freeName(key: string, taken: Set<string>): string {
+function freeName(key: string, taken: Readonly<Record<string, string>>): string {
   let name = key;
-  for (let n = 2; taken.has(name); n += 1) name = `${key}#${n}`;
-  taken.add(name);
+  for (let n = 2; Object.hasOwn(taken, name); n += 1) name = `${key}#${n}`;
   return name;
+}
+
+/** As an own member whatever its name: `__proto__` is a name like any other. */
+function setOwn(record: Record<string, string>, name: string, value: string): void {
+  if (name !== '__proto__') record[name] = value;
+  else
+    Object.defineProperty(record, name, {
+      value,
+      writable: true,
+      enumerable: true,
+      configurable: true,
+    });
+}
+
+/** What is done with an attribute, as far as its key says. */
+interface Treatment {
+  /** The key, scrubbed. */
+  readonly key: string;
+  readonly kind: 'header' | 'url' | 'dropped' | 'person' | 'secret' | 'identifier' | 'text';
+  /** In lower case; of a header its own name. */
+  readonly name: string;
+}
+
+/** Keys whose treatment is remembered: the same ones come with every record. A full memory is emptied. */
+const TREATMENTS_REMEMBERED_MAX = 4_096;
+const treatments = new WeakMap<Scrubber, Map<string, Treatment>>();
+
+function treatmentOf(scrubber: Scrubber, rawKey: string): Treatment {
+  let known = treatments.get(scrubber);
+  if (known === undefined) {
+    known = new Map();
+    treatments.set(scrubber, known);
+  }
+  let treatment = known.get(rawKey);
+  if (treatment === undefined) {
+    const key = scrubber.scrubText(rawKey, ATTRIBUTE_KEY_LENGTH_MAX).text;
+    treatment = { key, ...kindOf(scrubber, rawKey) };
+    if (rawKey.length > ATTRIBUTE_KEY_LENGTH_MAX) return treatment;
+    if (known.size >= TREATMENTS_REMEMBERED_MAX) known.clear();
+    known.set(rawKey, treatment);
+  }
+  return treatment;
+}
+
+function kindOf(scrubber: Scrubber, key: string): Pick<Treatment, 'kind' | 'name'> {
+  const name = key.toLowerCase();
+  const header = HEADER_KEY.exec(name)?.[1];
+  if (header !== undefined) return { kind: 'header', name: header };
+  if (URL_KEYS.has(name)) return { kind: 'url', name };
+  if (DROPPED_KEYS.has(name)) return { kind: 'dropped', name };
+  if (PERSON_KEYS.has(name)) return { kind: 'person', name };
+  if (scrubber.isSecretKey(key)) return { kind: 'secret', name };
+  return { kind: IDENTIFIER_KEY.test(name) ? 'identifier' : 'text', name };
 }
 
 interface Scrubbed {
@@ -105,26 +163,35 @@ const dropped = (value: string): Scrubbed => ({
 
 function scrubOne(
   scrubber: Scrubber,
-  key: string,
+  { kind, name }: Treatment,
   value: unknown,
   options: AttributeOptions,
 ): Scrubbed {
   const max = options.maxLength ?? ATTRIBUTE_LENGTH_MAX;
-  const name = key.toLowerCase();
-  const header = HEADER_KEY.exec(name)?.[1];
-  if (header !== undefined) return scrubHeader(scrubber, header, value, max);
-  if (URL_KEYS.has(name)) return scrubUrlValue(scrubber, value, max);
-  if (DROPPED_KEYS.has(name)) return dropped(plainText(value));
-  if (PERSON_KEYS.has(name)) return person(name, value, options);
-  if (scrubber.isSecretKey(key)) return isNothing(value) ? clean(value) : dropped('x');
-  if (typeof value === 'string') {
-    const scrubbed = IDENTIFIER_KEY.test(name)
-      ? scrubber.scrubIdentifier(value, max)
-      : scrubber.scrubText(value, max);
-    return noted(value, scrubbed, max);
+  switch (kind) {
+    case 'header':
+      return scrubHeader(scrubber, name, value, max);
+    case 'url':
+      return scrubUrlValue(scrubber, value, max);
+    case 'dropped':
+      return dropped(plainText(value));
+    case 'person':
+      return person(name, value, options);
+    case 'secret':
+      return isNothing(value) ? clean(value) : dropped('x');
+    case 'identifier':
+    case 'text':
+      if (typeof value === 'object' && value !== null)
+        return scrubNested(scrubber, value, max, options);
+      if (typeof value !== 'string') return clean(value);
+      return noted(
+        value,
+        kind === 'identifier'
+          ? scrubber.scrubIdentifier(value, max)
+          : scrubber.scrubText(value, max),
+        max,
+      );
   }
-  if (typeof value !== 'object' || value === null) return clean(value);
-  return scrubNested(scrubber, value, max, options);
 }
 
 /** People and sessions: a reference where the caller makes one, else nothing. Several make a list of references. */

@@ -35,25 +35,43 @@ import {
 /** Token mentions read from one record. */
 const TOKENS_MAX = 64;
 
-/** Fields of one mentioned token, gathered from `oauth.token.<role>.<type>.<field>`. */
-function tokensOf(attributes: Json): TokenDraft[] {
-  const gathered = new Map<string, Map<string, unknown>>();
-  for (const [key, value] of Object.entries(attributes)) {
-    if (!key.startsWith(TOKEN_ATTRIBUTE_PREFIX)) continue;
+/** Keys of token attributes that were taken apart; a full memory is emptied. */
+const KEYS_REMEMBERED_MAX = 1_024;
+const tokenKeys = new Map<string, { readonly name: string; readonly field: string }>();
+
+/** `oauth.token.issued.access.ref` as the token's name `issued.access` and the field `ref`. */
+function tokenKey(key: string): { readonly name: string; readonly field: string } {
+  let parts = tokenKeys.get(key);
+  if (parts === undefined) {
     const [role = '', type = '', field = ''] = key.slice(TOKEN_ATTRIBUTE_PREFIX.length).split('.');
-    const name = `${role}.${type}`;
+    parts = { name: `${role}.${type}`, field };
+    if (tokenKeys.size >= KEYS_REMEMBERED_MAX) tokenKeys.clear();
+    tokenKeys.set(key, parts);
+  }
+  return parts;
+}
+
+/** Fields of the mentioned tokens, gathered from `oauth.token.<role>.<type>.<field>`. */
+function tokensOf(attributes: Json): TokenDraft[] {
+  const gathered = new Map<string, Record<string, unknown>>();
+  for (const key of Object.keys(attributes)) {
+    if (!key.startsWith(TOKEN_ATTRIBUTE_PREFIX)) continue;
+    const { name, field } = tokenKey(key);
     let fields = gathered.get(name);
     if (fields === undefined) {
       if (gathered.size >= TOKENS_MAX) continue;
-      fields = new Map();
+      // Without a prototype, so that any name is a member like any other.
+      fields = Object.create(null) as Record<string, unknown>;
       gathered.set(name, fields);
     }
-    fields.set(field, value);
+    fields[field] = attributes[key];
   }
-  return [...gathered].flatMap(([name, fields]) => {
-    const token = tokenOf(name, Object.fromEntries(fields));
-    return token === undefined ? [] : [token];
-  });
+  const tokens: TokenDraft[] = [];
+  for (const [name, fields] of gathered) {
+    const token = tokenOf(name, fields);
+    if (token !== undefined) tokens.push(token);
+  }
+  return tokens;
 }
 
 function tokenOf(name: string, fields: Json): TokenDraft | undefined {
@@ -86,13 +104,16 @@ function tokenOf(name: string, fields: Json): TokenDraft | undefined {
   });
 }
 
+const EXT_PREFIXES = [EXT_ATTRIBUTE_PREFIX, CLIENT_METADATA_PREFIX];
+
 /** `oauth.ext.<name>` and the registered metadata of clients. Lists are joined by a space. */
 function extOf(attributes: Json): Record<string, string> {
   const entries: [string, string][] = [];
-  for (const [key, value] of Object.entries(attributes)) {
-    const prefix = [EXT_ATTRIBUTE_PREFIX, CLIENT_METADATA_PREFIX].find((p) => key.startsWith(p));
-    const text = prefix === undefined ? undefined : textList(value)?.join(' ');
-    if (prefix !== undefined && text !== undefined) entries.push([key.slice(prefix.length), text]);
+  for (const key of Object.keys(attributes)) {
+    const prefix = EXT_PREFIXES.find((p) => key.startsWith(p));
+    if (prefix === undefined) continue;
+    const text = textList(attributes[key])?.join(' ');
+    if (text !== undefined) entries.push([key.slice(prefix.length), text]);
   }
   return Object.fromEntries(entries);
 }
