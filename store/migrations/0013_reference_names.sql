@@ -13,6 +13,7 @@ ENGINE = AggregatingMergeTree
 ORDER BY (tenant, ref, relation, other)
 SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 1024;
 
+-- The engine folds the rows of a block on insert, and those of parts when it merges them.
 -- Only where the redaction stage itself wrote next names: an event cannot claim it.
 CREATE MATERIALIZED VIEW IF NOT EXISTS grantscope.reference_names_mv TO grantscope.reference_names AS
 SELECT
@@ -20,7 +21,7 @@ SELECT
   row.1 AS ref,
   row.2 AS relation,
   row.3 AS other,
-  max(seen) AS last_seen
+  seen AS last_seen
 FROM
 (
   SELECT
@@ -53,5 +54,4 @@ FROM
   WHERE pair.1 != pair.2
     AND pair.1 != toUUID('00000000-0000-0000-0000-000000000000')
     AND pair.2 != toUUID('00000000-0000-0000-0000-000000000000')
-)
-GROUP BY tenant, ref, relation, other;
+);
