@@ -76,12 +76,21 @@ export class StandIn {
   }
 
   async #reply(child: ChildProcess): Promise<void> {
-    const ended = once(child, 'exit').then(([code]) => {
+    const answered = new AbortController();
+    const { signal } = answered;
+    const ended = once(child, 'exit', { signal }).then(([code]) => {
       throw new Error(`the stand-in ended with ${String(code)}`);
     });
-    const [message] = (await Promise.race([once(child, 'message'), ended])) as [Reply];
+    // Aborted below, once it is not waited for any more.
     ended.catch(() => undefined);
-    this.#port = message.port;
-    this.#met = message.met;
+    try {
+      const [message] = (await Promise.race([once(child, 'message', { signal }), ended])) as [
+        Reply,
+      ];
+      this.#port = message.port;
+      this.#met = message.met;
+    } finally {
+      answered.abort();
+    }
   }
 }
