@@ -17,6 +17,8 @@ export interface Place {
   readonly parent: string;
   /** True below a name whose content is a person, a session, a grant or a token. */
   readonly isPersonal: boolean;
+  /** True where a field beside it is a person's, so that a bare `name` is that person's. */
+  readonly isProfile?: boolean;
 }
 
 export const TOP: Place = { parent: '', isPersonal: false };
@@ -61,6 +63,14 @@ const segments = (name: string): string[] =>
     .filter((s) => s !== '')
     .map(plain);
 
+const OF_PERSONS = words(`
+  sub email username preferredusername givenname familyname firstname lastname nickname phonenumber birthdate`);
+
+/** True for the names of an object that describes a person: claims, a profile. */
+export function isProfile(names: readonly string[]): boolean {
+  return names.some((name) => OF_PERSONS.has(plain(name)));
+}
+
 /** What a field's own name and its place make of its value. */
 export function treatmentOf(
   name: string,
@@ -73,6 +83,7 @@ export function treatmentOf(
   const last = parts.at(-1) ?? '';
   if (OWN_REFERENCES.has(last)) return 'own_reference';
   if (REFERENCED.has(last) || REFERENCED.has(parts.join(''))) return 'reference';
+  if (place.isProfile === true && last === 'name') return 'reference';
   const isPersonal = place.isPersonal || parts.slice(0, -1).some((s) => PERSONAL.has(s));
   if (isPersonal && last === 'ref') return 'own_reference';
   if (isPersonal && !DESCRIBING.has(last)) return 'reference';

@@ -4,7 +4,14 @@ import { isAbsentLiteral, isMaskedLiteral } from '../processors/canonical_token.
 import { networkOf, normaliseIp } from '../processors/enrich.ts';
 import { REDACTED, type Scrubber } from '../processors/scrubber.ts';
 import { DEPTH_MAX, nestingOf } from '../receivers/cut_records.ts';
-import { placeWithin, TOP, treatmentOf, type Place, type Treatment } from './field_treatment.ts';
+import {
+  isProfile,
+  placeWithin,
+  TOP,
+  treatmentOf,
+  type Place,
+  type Treatment,
+} from './field_treatment.ts';
 import { isUuidName, replaceMarkers, type Markers } from './marker.ts';
 import { namedValues } from './named_values.ts';
 
@@ -109,10 +116,11 @@ class RecordRedaction {
     );
     // `{"name": "authorization", "value": ...}`: the name of the value is a value itself.
     const namedBy = given === undefined ? undefined : String(given[1]);
+    const here = isProfile(entries.map(([name]) => name)) ? { ...place, isProfile: true } : place;
     const kept = entries.map(([name, inner]): [string, unknown] => {
       const isValue = namedBy !== undefined && /^(?:values?|.*Value)$/.test(name);
       const key = isValue ? namedBy : name;
-      const how = treatmentOf(key, place, this.#isSecretKey);
+      const how = treatmentOf(key, here, this.#isSecretKey);
       const isNested = typeof inner === 'object' && inner !== null;
       const within = isNested ? placeWithin(key, place, this.#isSecretKey) : place;
       return [this.#name(name), this.value(inner, how, within, jsonDepth)];

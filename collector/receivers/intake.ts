@@ -24,6 +24,16 @@ export interface IntakeOptions {
   readonly metrics: Metrics;
 }
 
+type IntakeMetrics = ReturnType<typeof intakeMetrics>;
+type CounterOf<M extends { labels: (...args: never[]) => unknown }> = ReturnType<M['labels']>;
+
+interface ReceiverCounters {
+  readonly sent: CounterOf<IntakeMetrics['bytes']>;
+  readonly decoded: CounterOf<IntakeMetrics['bytes']>;
+  readonly seconds: CounterOf<IntakeMetrics['seconds']>;
+  readonly byStatus: Map<number, CounterOf<IntakeMetrics['requests']>>;
+}
+
 /** Names of the limits, as metric labels. */
 type Limit =
   'requests_in_flight' | 'body_bytes_in_flight' | 'records_per_second' | 'bytes_per_second';
@@ -38,8 +48,9 @@ const RETRY_AFTER_MAX = 60;
  */
 export class Intake {
   readonly #options: IntakeOptions;
-  readonly #metrics: ReturnType<typeof intakeMetrics>;
+  readonly #metrics: IntakeMetrics;
   readonly #buckets = new Map<string, SourceBuckets>();
+  readonly #counters = new Map<string, ReceiverCounters>();
   #requests = 0;
   #bytes = 0;
 
@@ -63,7 +74,7 @@ export class Intake {
   /** One request at a receiver; `receiver` is a source id or `otlp`. End it with `answered`. */
   begin(receiver: string): Visit {
     this.#requests += 1;
-    return new Visit(this, receiver, this.#metrics.seconds.startTimer({ receiver }));
+    return new Visit(this, receiver, this.#countersOf(receiver).seconds.startTimer());
   }
 
   /** Throws `overloaded` (503) where there are too many requests, `rate_limited` (429) where a rate is used up. */
@@ -113,12 +124,34 @@ export class Intake {
   }
 
   countBytes(receiver: string, form: 'sent' | 'decoded', bytes: number): void {
-    this.#metrics.bytes.inc({ receiver, form }, bytes);
+    this.#countersOf(receiver)[form].inc(bytes);
   }
 
   ended(receiver: string, status: number): void {
     this.#requests -= 1;
-    this.#metrics.requests.inc({ receiver, status: String(status) });
+    const { byStatus } = this.#countersOf(receiver);
+    let counter = byStatus.get(status);
+    if (counter === undefined) {
+      counter = this.#metrics.requests.labels({ receiver, status: String(status) });
+      byStatus.set(status, counter);
+    }
+    counter.inc();
+  }
+
+  /** A look-up of labels costs as much as a small record, so each receiver's counters are held. */
+  #countersOf(receiver: string): ReceiverCounters {
+    let counters = this.#counters.get(receiver);
+    if (counters === undefined) {
+      const { bytes, seconds } = this.#metrics;
+      counters = {
+        sent: bytes.labels({ receiver, form: 'sent' }),
+        decoded: bytes.labels({ receiver, form: 'decoded' }),
+        seconds: seconds.labels({ receiver }),
+        byStatus: new Map(),
+      };
+      this.#counters.set(receiver, counters);
+    }
+    return counters;
   }
 
   #overloaded(receiver: string, limit: Limit, reason: string): GrantscopeError {

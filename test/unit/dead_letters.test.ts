@@ -61,6 +61,18 @@ describe('markers', () => {
     expect(markers.read(`gsref:h:${'a'.repeat(128)}:${'b'.repeat(32)}`)).toBeUndefined();
   });
 
+  it('are read after a rotation of keys, and by nobody without the old one', () => {
+    const marker = markers.make(opaque);
+    const next = `${TEST_KEY}-next`;
+    const ring = (keys: { id: string; key: string }[]) => new Markers(new KeyRing(keys));
+    const both = ring([
+      { id: 'new', key: next },
+      { id: 'old', key: TEST_KEY },
+    ]);
+    expect(both.read(marker)).toEqual(markers.read(marker));
+    expect(ring([{ id: 'new', key: next }]).read(marker)).toBeUndefined();
+  });
+
   it('know a JWT by its jti', () => {
     expect(markers.read(markers.make(`Bearer ${jwt}`))).toMatchObject({
       isJti: true,
@@ -121,6 +133,11 @@ describe('redaction of a refused record', () => {
     ['a key that is a secret', { [jwt]: 1 }, jwt.split('.')[1] ?? ''],
     ['an opaque token as jti', { model: { jti: opaque, format: 'opaque' } }, opaque],
     ['a token in an array', { refresh_token: [opaque, opaque] }, opaque],
+    [
+      'the name in a profile',
+      { claims: { email_verified: true, given_name: 'Z', name: 'zoe.q' } },
+      'zoe.q',
+    ],
     ['a deep one', { a: { b: { c: [[{ client_secret: opaque }]] } } }, opaque],
   ])('leaves nothing of %s', (_name, record, secret) => {
     expect(JSON.stringify(redacted(record))).not.toContain(secret);
