@@ -5,7 +5,7 @@ import { systemClock } from '../runtime/clock.ts';
 import { loadConfig } from '../runtime/config.ts';
 import type { Runtime } from '../runtime/context.ts';
 import { GrantscopeError } from '../runtime/errors.ts';
-import { openKeyRing } from '../runtime/key_file.ts';
+import { openKeyRing } from '../runtime/keyring_file.ts';
 import { Lifecycle } from '../runtime/lifecycle.ts';
 import { createLog } from '../runtime/log.ts';
 import { Metrics } from '../runtime/metrics.ts';

@@ -4,15 +4,17 @@ import { startAlerts } from '../alerts/main.ts';
 import { startApi } from '../api/main.ts';
 import { startCollector } from '../collector/main.ts';
 import { startDetectors } from '../detectors/main.ts';
+import { loadDetectors } from '../detectors/registry.ts';
 import type { Config } from '../runtime/config.ts';
 import type { Runtime } from '../runtime/context.ts';
-import { watchKeys } from '../runtime/key_watch.ts';
+import { watchKeys } from '../runtime/keyring_watch.ts';
 import { startTelemetry } from '../runtime/telemetry.ts';
 import { VERSION } from '../runtime/version.ts';
 import { openStore, type Store } from '../store/client.ts';
 import { registerKeyOperations } from '../store/key_facts.ts';
 import { migrate } from '../store/migrate.ts';
 import { applyRetention } from '../store/retention.ts';
+import { effectsOfAddressPolicy } from './address_policy.ts';
 import { SERVER_FILE, type Role } from './roles.ts';
 
 export interface Served {
@@ -72,6 +74,7 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
       : undefined;
     if (collector !== undefined) lifecycle.add(collector);
     log.info({ collector: collector?.url, api: apiUrl, roles, version: VERSION }, 'ready');
+    await warnOfAddressPolicy(runtime);
     return {
       collectorUrl: collector?.url,
       apiUrl,
@@ -84,6 +87,14 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
     await lifecycle.stop();
     throw error;
   }
+}
+
+/** Whoever keeps no addresses is told at every start what the rules see less of. */
+async function warnOfAddressPolicy({ config, log }: Runtime): Promise<void> {
+  const { client_ip } = config.redaction;
+  if (client_ip === 'keep') return;
+  const rules = effectsOfAddressPolicy(client_ip, await loadDetectors());
+  log.warn({ client_ip, rules }, 'redaction.client_ip: these rules see less');
 }
 
 /** Writes where the API listens, for commands that run beside the server. */

@@ -1,9 +1,8 @@
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { diag, type Tracer } from '@opentelemetry/api';
-import { systemClock } from '../runtime/clock.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
-import { keysOfEnvironment, readKeyFile } from '../runtime/key_file.ts';
-import { pollKeys } from '../runtime/key_watch.ts';
+import { keysOfEnvironment, readKeyFile } from '../runtime/keyring_file.ts';
+import { pollKeys } from '../runtime/keyring_watch.ts';
 import { HASH_KEY_LENGTH_MIN, KeyRing } from '../runtime/keyring.ts';
 import { ExportLedger, type ExportStatistics } from './counting_exporter.ts';
 import { node, resources, tracing } from './otel_sdk.ts';
@@ -85,7 +84,7 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   const tracer = provider.getTracer('grantscope');
   const keyRing = openKeys(options);
   const keys = pollKeys({
-    ...{ keyRing, keyFile: options.keyFile, clock: systemClock },
+    ...{ keyRing, keyFile: options.keyFile, clock: { nowMs: () => Date.now() } },
     onFailure: (error) => diag.error('grantscope: the key file cannot be taken', messageOf(error)),
   });
   let closing: Promise<void> | undefined;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Config } from '../../runtime/config.ts';
 import { GrantscopeError, messageOf } from '../../runtime/errors.ts';
-import { addNextKey, removeKey } from '../../runtime/key_file.ts';
+import { addNextKey, removeKey } from '../../runtime/keyring_file.ts';
 import type { KeyFacts } from '../../runtime/keyring.ts';
 import { KEY_FACTS_OPERATION, type KeyDataFacts } from '../../store/key_facts.ts';
 import { defineCommand, type CliContext } from '../define_command.ts';

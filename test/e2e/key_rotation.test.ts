@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as after } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { packageRoot } from '../../runtime/paths.ts';
-import { readKeyFile } from '../../runtime/key_file.ts';
+import { readKeyFile } from '../../runtime/keyring_file.ts';
 import { seededRandom } from '../detector_world.ts';
 import { temporaryFolder } from '../harness.ts';
 import {
@@ -237,7 +237,7 @@ describe('a process that is killed while it changes the key file', () => {
       const seed = Math.floor(Math.random() * 2 ** 31);
       const random = seededRandom(seed);
       const program = `
-      import { addNextKey, openKeyRing, removeKey } from ${JSON.stringify(join(packageRoot, 'runtime/key_file.ts'))};
+      import { addNextKey, openKeyRing, removeKey } from ${JSON.stringify(join(packageRoot, 'runtime/keyring_file.ts'))};
       const keyFile = ${JSON.stringify(file)};
       openKeyRing({ hashKey: undefined, keyFile });
       console.log('changing');

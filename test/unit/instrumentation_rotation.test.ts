@@ -10,8 +10,8 @@ import { startTelemetry, type RecordedAuthEvent } from '../../instrumentation/in
 import { tracing } from '../../instrumentation/otel_sdk.ts';
 import { ATTR } from '../../model/attributes.ts';
 import type { AuthEvent } from '../../model/auth_event.ts';
-import { addNextKey } from '../../runtime/key_file.ts';
-import { KEY_POLL_MS } from '../../runtime/key_watch.ts';
+import { addNextKey } from '../../runtime/keyring_file.ts';
+import { KEY_POLL_MS } from '../../runtime/keyring_watch.ts';
 import { keyIdOf, KeyRing } from '../../runtime/keyring.ts';
 import { TEST_KEY, temporaryFolder } from '../harness.ts';
 
@@ -56,13 +56,11 @@ const recorded: RecordedAuthEvent = {
 
 /** The event as the collector stores it, from what the service sends. */
 function stored(service: KeyRing, collector: KeyRing): AuthEvent {
-  const parsed = otlp.parse({
-    form: 'json',
-    value: {
-      time_unix_nano: '1767225600000000000',
-      attributes: eventAttributes(recorded, service),
-    },
-  });
+  const value = {
+    time_unix_nano: '1767225600000000000',
+    attributes: eventAttributes(recorded, service),
+  };
+  const parsed = otlp.parse({ form: 'json', value }, { received_at: 1_767_225_600_000_000_000n });
   const draft = parsed.ok ? parsed.events[0] : undefined;
   if (draft === undefined) throw new Error('not read');
   const result = processDraft(draft, {

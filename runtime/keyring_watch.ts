@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import type { Clock } from './clock.ts';
 import { messageOf } from './errors.ts';
-import { readKeyFile } from './key_file.ts';
+import { readKeyFile } from './keyring_file.ts';
 import type { KeyRing } from './keyring.ts';
 import type { Component } from './lifecycle.ts';
 import type { Log } from './log.ts';
@@ -14,7 +14,7 @@ export interface KeyFollower {
   readonly keyRing: KeyRing;
   /** Undefined where the keys come from the environment: then only the time decides. */
   readonly keyFile: string | undefined;
-  readonly clock: Clock;
+  readonly clock: Pick<Clock, 'nowMs'>;
   /** The keys or their states changed. */
   readonly onChange?: () => void;
   /** A changed file could not be taken: the ring stays as it is. Called once for each version of the file. */
