@@ -8,6 +8,7 @@ import { detectorById, loadDetectors } from '../../detectors/registry.ts';
 import type { Detector } from '../../model/define_detector.ts';
 import { openStore } from '../../store/client.ts';
 import { migrate } from '../../store/migrate.ts';
+import { addressPolicyLines } from '../address_policy.ts';
 import { defineCommand, type CliContext } from '../define_command.ts';
 
 /** What `rules show --json` prints of a rule: its docs and parameters, without functions. */
@@ -48,7 +49,9 @@ function listCommand(cli: CliContext): Command {
       const lines = detectors.map(
         (d) => `${d.id.padEnd(width)}  ${d.severity.padEnd(8)}  ${d.family.padEnd(16)}  ${d.title}`,
       );
-      cli.print({ text: lines.join('\n'), json: detectors.map(described) }, options.json === true);
+      const notes = addressPolicyLines(cli.config().redaction.client_ip, detectors);
+      const text = [...lines, ...notes].join('\n');
+      cli.print({ text, json: detectors.map(described) }, options.json === true);
     });
 }
 

@@ -1,5 +1,7 @@
 import { Command } from 'commander';
 import { loadSources } from '../../collector/registry.ts';
+import { loadDetectors } from '../../detectors/registry.ts';
+import { addressPolicyLines } from '../address_policy.ts';
 import { defineCommand } from '../define_command.ts';
 
 export default defineCommand({
@@ -11,12 +13,12 @@ export default defineCommand({
         .option('--json', 'print JSON')
         .action(async (options: { json?: boolean }) => {
           const sources = [...(await loadSources()).values()];
-          const text = sources
-            .map(
-              (s) =>
-                `${s.id.padEnd(16)} ${s.title} (${s.provides.length} fields, confirmed by ${s.confirmed_by.replace('_', ' ')})`,
-            )
-            .join('\n');
+          const lines = sources.map(
+            (s) =>
+              `${s.id.padEnd(16)} ${s.title} (${s.provides.length} fields, confirmed by ${s.confirmed_by.replace('_', ' ')})`,
+          );
+          const policy = cli.config().redaction.client_ip;
+          const text = [...lines, ...addressPolicyLines(policy, await loadDetectors())].join('\n');
           const json = sources.map((s) => ({ ...s, parse: undefined }));
           cli.print({ text, json }, options.json === true);
         }),
