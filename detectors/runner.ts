@@ -78,9 +78,12 @@ interface Pass extends IngestRange {
   readonly after: Unit | undefined;
   readonly news: News;
   readonly slice: RefSlice | undefined;
-  /** More than a first look could take, so that this pass stands for it too. */
+  /** More than a first look could take. */
   readonly isHuge: boolean;
 }
+
+/** A cycle looks at what is new first, so that a finding need not wait for a sweep. */
+type Phase = 'live' | 'sweep';
 
 interface RuleState {
   readonly detector: BoundDetector;
@@ -90,7 +93,10 @@ interface RuleState {
   seenTo: bigint;
   /** What a restart would begin with. */
   savedSeenTo: bigint;
-  pending: Pass | undefined;
+  /** What a limit cut off. */
+  readonly pending: Record<Phase, Pass | undefined>;
+  /** A sweep was due and has not been run. */
+  isSweepOwed: boolean;
   /** Entities that a first look named and that wait for their evaluation. */
   readonly queue: Set<string>;
   /** The sweep over slices that is under way: how far it will have swept, and where the next slice begins. */
@@ -167,8 +173,8 @@ export class Runner {
     const states = (this.#states ??= await this.#loadStates(now));
     const cycle = await this.#startCycle(states, now);
     let total: CycleResult = { ...NOTHING_DONE, isSweep: cycle.isSweepDue };
-    for (const state of states) {
-      const result = await this.#runRule(state, cycle);
+    const run = async (state: RuleState, phase: Phase): Promise<CycleResult> => {
+      const result = await this.#runRule(state, cycle, phase);
       total = {
         ...total,
         changes: addChanges(total.changes, result.changes),
@@ -176,7 +182,12 @@ export class Runner {
         hasMore: total.hasMore || result.hasMore,
         errors: total.errors + result.errors,
       };
-    }
+      return result;
+    };
+    const isBehind = new Set<RuleState>();
+    for (const state of states) if ((await run(state, 'live')).hasMore) isBehind.add(state);
+    for (const state of states)
+      if (state.isSweepOwed && !isBehind.has(state)) await run(state, 'sweep');
     await this.#saveWatermarks(states);
     const { evictions } = this.#watcher;
     this.#options.metrics.forgotten.inc(evictions - this.#evictionsCounted);
@@ -214,6 +225,7 @@ export class Runner {
     if (isSweepDue) {
       await this.#extendNewsLog(now - BigInt(this.#limits.sweepLagMs) * NS_PER_MS);
       this.#lastSweep = now;
+      for (const state of states) state.isSweepOwed = true;
     }
     return cycle;
   }
@@ -236,10 +248,11 @@ export class Runner {
       const mark = watermarks.find((w) => w.rule_id === id && w.rule_version === version);
       const sweptTo = mark?.sweptTo ?? 0n;
       const seenTo = mark?.seenTo ?? 0n;
-      const progress = { sweptTo, seenTo, savedSeenTo: seenTo, pending: undefined };
+      const progress = { sweptTo, seenTo, savedSeenTo: seenTo, isSweepOwed: false };
       return {
         detector,
         ...progress,
+        pending: { live: undefined, sweep: undefined },
         queue: new Set(),
         rotation: undefined,
         hasNewWatermark: false,
@@ -290,14 +303,15 @@ export class Runner {
     for (const state of moved) state.hasNewWatermark = false;
   }
 
-  async #runRule(state: RuleState, cycle: Cycle): Promise<CycleResult> {
+  async #runRule(state: RuleState, cycle: Cycle, phase: Phase): Promise<CycleResult> {
     const { metrics, log } = this.#options;
     const rule = state.detector.docs.id;
     const endTimer = metrics.duration.startTimer({ rule });
     let result = NOTHING_DONE;
     try {
-      result = await this.#advance(state, cycle);
-      if (cycle.isSweepDue) {
+      result = await this.#advance(state, cycle, phase);
+      if (phase === 'sweep' && !result.hasMore) {
+        state.isSweepOwed = false;
         const closed = await closeQuietFindings(this.#options.store, this.#writeContext(state));
         metrics.countChanges(rule, closed);
         result = { ...result, changes: addChanges(result.changes, closed) };
@@ -308,8 +322,8 @@ export class Runner {
       result = { ...result, errors: 1 };
     }
     endTimer();
-    metrics.cycles.inc({ rule });
-    metrics.saturated.set({ rule }, result.hasMore ? 1 : 0);
+    if (phase === 'live') metrics.cycles.inc({ rule });
+    if (phase === 'live' || result.hasMore) metrics.saturated.set({ rule }, result.hasMore ? 1 : 0);
     const secondsSince = (time: bigint): number =>
       cycle.now > time ? Number((cycle.now - time) / NS_PER_MS) / 1_000 : 0;
     metrics.lag.set({ rule }, secondsSince(state.seenTo));
@@ -327,19 +341,20 @@ export class Runner {
   }
 
   /** Works off what waits until the rule is up to date or has reached its limit. */
-  async #advance(state: RuleState, cycle: Cycle): Promise<CycleResult> {
+  async #advance(state: RuleState, cycle: Cycle, phase: Phase): Promise<CycleResult> {
     let changes = NO_CHANGES;
     let units = 0;
     for (;;) {
-      if (state.queue.size === 0) state.pending ??= await this.#nextPass(state, cycle);
-      const { pending } = state;
-      if (state.queue.size === 0 && pending === undefined)
-        return { ...NOTHING_DONE, changes, units };
+      if (phase === 'sweep') state.pending.sweep ??= await this.#nextSweep(state, cycle);
+      else if (state.queue.size === 0) state.pending.live ??= await this.#nextLook(state, cycle);
+      const pending = state.pending[phase];
+      const hasQueue = phase === 'live' && state.queue.size > 0;
+      if (!hasQueue && pending === undefined) return { ...NOTHING_DONE, changes, units };
       const budget = this.#limits.unitsPerCycleMax - units;
       if (budget <= 0) return { ...NOTHING_DONE, changes, units, hasMore: true };
       const limit = Math.min(budget, this.#limits.unitsPerPage);
       const done =
-        state.queue.size > 0 || pending === undefined
+        hasQueue || pending === undefined
           ? await this.#runQueue(state, cycle, limit)
           : await this.#runPage(state, cycle, pending, limit);
       changes = addChanges(changes, done.changes);
@@ -347,12 +362,9 @@ export class Runner {
     }
   }
 
-  /** What the rule's whole query of candidates is to be asked next. A first look, where it suffices, fills the queue. */
-  async #nextPass(state: RuleState, cycle: Cycle): Promise<Pass | undefined> {
-    for (;;) {
-      if (state.queue.size > 0) return undefined;
-      const sweep = await this.#nextSweep(state, cycle);
-      if (sweep !== undefined) return sweep;
+  /** Looks at what is new. Gives a pass only where the rule's whole query of candidates has to be asked. */
+  async #nextLook(state: RuleState, cycle: Cycle): Promise<Pass | undefined> {
+    while (state.queue.size === 0) {
       const range = await this.#liveRange(state, cycle);
       if (range === undefined) return undefined;
       const news = await this.#newsOf(cycle, range);
@@ -360,6 +372,7 @@ export class Runner {
       if (!(await this.#isAnsweredByLook(state, cycle, pass))) return pass;
       finish(state, pass);
     }
+    return undefined;
   }
 
   #passOver(range: IngestRange, news: News, isSweep: boolean): Pass {
@@ -395,8 +408,7 @@ export class Runner {
   async #nextSweep(state: RuleState, cycle: Cycle): Promise<Pass | undefined> {
     const { detector } = state;
     const visibleTo = cycle.now - BigInt(this.#limits.sweepLagMs) * NS_PER_MS;
-    const isDue = cycle.isSweepDue && !cycle.swept.has(detector.docs.id);
-    if (!isDue || visibleTo <= state.sweptTo) return undefined;
+    if (cycle.swept.has(detector.docs.id) || visibleTo <= state.sweptTo) return undefined;
     const whole = { from: state.sweptTo, to: visibleTo };
     const range = detector.sliced ? whole : await this.#shorten(whole);
     const news = this.#newsLog.between(range.from, range.to);
@@ -462,7 +474,8 @@ export class Runner {
     const units = await readUnits(store, detector, scope, { after: pass.after, limit });
     const changes = await this.#evaluate(state, cycle, units);
     if (pass.isSweep) metrics.sweepChanges.inc({ rule: detector.docs.id }, changes.ids.length);
-    if (units.length >= limit) state.pending = { ...pass, after: units.at(-1) };
+    const phase: Phase = pass.isSweep ? 'sweep' : 'live';
+    if (units.length >= limit) state.pending[phase] = { ...pass, after: units.at(-1) };
     else if (finish(state, pass) === 'slice') cycle.swept.add(detector.docs.id);
     return { changes, units: units.length };
   }
@@ -490,15 +503,13 @@ export class Runner {
 
 /** Notes that a pass is done; `slice` where the sweep has not come round yet. */
 function finish(state: RuleState, pass: Pass): 'slice' | 'done' {
-  state.pending = undefined;
+  state.pending[pass.isSweep ? 'sweep' : 'live'] = undefined;
   if (pass.isSweep && pass.slice !== undefined && pass.slice.to < REFS_END) {
     if (state.rotation !== undefined)
       state.rotation = { to: state.rotation.to, cursor: pass.slice.to };
     return 'slice';
   }
-  const isWhole = pass.slice === undefined || pass.slice.from === 0n;
-  const isFirstLook = !pass.isSweep || (pass.isHuge && isWhole);
-  if (isFirstLook && pass.to > state.seenTo && pass.from <= state.seenTo) state.seenTo = pass.to;
+  if (!pass.isSweep && pass.to > state.seenTo && pass.from <= state.seenTo) state.seenTo = pass.to;
   if (!pass.isSweep) {
     const isFar = state.seenTo - state.savedSeenTo >= SEEN_SAVE_NS;
     if (isFar && pass.news.rows > 0) state.hasNewWatermark = true;
