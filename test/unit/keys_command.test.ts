@@ -1,4 +1,6 @@
 /** `grantscope keys` where the keys come from the environment, and the durations it reads. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import keys from '../../cli/commands/keys.ts';
 import { createCliContext } from '../../cli/context.ts';
@@ -6,6 +8,7 @@ import type { CliContext } from '../../cli/define_command.ts';
 import { parseDuration, shownDuration } from '../../cli/duration.ts';
 import { loadConfig } from '../../runtime/config.ts';
 import { messageOf } from '../../runtime/errors.ts';
+import { readKeyFile } from '../../runtime/keyring_file.ts';
 import { keyIdOf } from '../../runtime/keyring.ts';
 import { TEST_KEY, temporaryFolder } from '../harness.ts';
 
@@ -70,6 +73,49 @@ describe('keys of the environment', () => {
     [{ GRANTSCOPE_HASH_KEY: '' }, /NEXT and .*PREVIOUS go with GRANTSCOPE_HASH_KEY/],
   ])('must fit together: %j', (change, message) => {
     expect(() => loadConfig({ ...environment, ...change })).toThrow(message);
+  });
+});
+
+describe('retiring', () => {
+  /** A key file whose first key gave way to another long ago, and what the store says about it. */
+  async function retire(id: string, eventsByKey?: Record<string, number>): Promise<unknown> {
+    const folder = temporaryFolder();
+    const created_at = '2019-01-01T00:00:00.000Z';
+    const keysOfFile = [
+      { id: 'second', key: NEXT, created_at, active_from: '2020-01-01T00:00:00.000Z' },
+      { id: 'first', key: TEST_KEY, created_at },
+    ];
+    const keyFile = join(folder.path, 'keys.json');
+    writeFileSync(keyFile, JSON.stringify({ keys: keysOfFile }), { mode: 0o600 });
+    if (eventsByKey !== undefined) mkdirSync(join(folder.path, 'clickhouse'));
+    const cli: CliContext = {
+      ...createCliContext({ GRANTSCOPE_DATA_DIR: folder.path }),
+      operation: <T>() => Promise.resolve({ events_by_key: eventsByKey } as T),
+      print: () => undefined,
+    };
+    try {
+      await keys.build(cli).parseAsync(['retire', id], { from: 'user' });
+      return readKeyFile(keyFile).map((k) => k.id);
+    } catch (error) {
+      expect(readKeyFile(keyFile)).toHaveLength(2);
+      return messageOf(error);
+    } finally {
+      folder.remove();
+    }
+  }
+
+  it('deletes a key that nothing is named by', async () => {
+    expect(await retire('first')).toEqual(['second']);
+    expect(await retire('first', { second: 7 })).toEqual(['second']);
+  });
+
+  it('refuses while the store has events that it named, and the current key', async () => {
+    expect(await retire('first', { first: 3 })).toBe(
+      'key first cannot be retired: 3 stored events are named by it',
+    );
+    expect(await retire('second')).toBe(
+      'key second cannot be retired: it makes the references now; rotate first',
+    );
   });
 });
 
