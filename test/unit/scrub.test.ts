@@ -357,6 +357,27 @@ describe('scrubAttributes', () => {
     ]);
   });
 
+  it('keeps ids of ours, but takes descriptions and would-be references for text', () => {
+    const uuid = '3a76b735-e324-42b1-aa15-7c1f69f22eb8';
+    const random = 'V1StGXR8Z5jdHi6BmyT0a9QkLpXz31';
+    const { attributes } = scrubAttributes({
+      'oauth.client_id': random,
+      'oauth.token.issued.access.kid': random,
+      'oauth.token.issued.access.ref': random,
+      'oauth.session.ref': uuid,
+      'oauth.error.description': `the password is ${S}`,
+      'oauth.ext.note': random,
+    });
+    expect(attributes).toEqual({
+      'oauth.client_id': random,
+      'oauth.token.issued.access.kid': random,
+      'oauth.token.issued.access.ref': R,
+      'oauth.session.ref': uuid,
+      'oauth.error.description': `the password is ${R}`,
+      'oauth.ext.note': R,
+    });
+  });
+
   it('makes references of people where it is told how', () => {
     const { attributes } = scrubAttributes(
       { 'user.email': 'a@b.c' },
