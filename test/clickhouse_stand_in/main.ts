@@ -5,7 +5,6 @@ import { createRequire } from 'node:module';
 import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import type * as ChdbConnection from 'chdb/connection';
 import { Random } from '../simulation/random.ts';
@@ -126,7 +125,7 @@ function answer(
   queryId: string,
   isCut: boolean,
 ): void {
-  const wantsGzip = String(request.headers['accept-encoding'] ?? '').includes('gzip');
+  const wantsGzip = request.headers['accept-encoding']?.includes('gzip') === true;
   const body = wantsGzip ? gzipSync(result) : result;
   response.writeHead(200, {
     'Content-Type': 'text/tab-separated-values; charset=UTF-8',
@@ -247,9 +246,9 @@ async function run(
       query,
       query_params,
       clickhouse_settings: { default_format: format } as Record<string, string>,
-    } as Parameters<typeof connection.query>[0]);
+    });
     const chunks: Buffer[] = [];
-    for await (const chunk of stream as Readable) chunks.push(chunk as Buffer);
+    for await (const chunk of stream) chunks.push(chunk as Buffer);
     return Buffer.concat(chunks);
   } catch (error) {
     const { code, type, message } = error as { code?: string; type?: string; message?: string };

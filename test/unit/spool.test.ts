@@ -3,16 +3,18 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createHash } from 'node:crypto';
 import { Spool, type SpoolOptions } from '../../collector/spool/spool.ts';
-import { nodeDisk, type Disk } from '../../collector/spool/disk.ts';
+import { nodeDisk, type Disk, type DiskFile } from '../../collector/spool/disk.ts';
 import type { SealedSegment } from '../../collector/spool/segment.ts';
 import {
   decodeJournal,
   encodeFrame,
   encodeHead,
   encodeNote,
+  JOURNAL_FORMAT,
 } from '../../collector/spool/journal.ts';
 import type { TableSpec } from '../../model/table_spec.ts';
-import { systemClock } from '../../runtime/clock.ts';
+import { RequestWindow, type RequestWindowOptions } from '../../collector/spool/request_window.ts';
+import { ManualClock, systemClock } from '../../runtime/clock.ts';
 import { createLog } from '../../runtime/log.ts';
 import { Metrics } from '../../runtime/metrics.ts';
 import { temporaryFolder } from '../harness.ts';
@@ -251,6 +253,291 @@ describe('Spool', () => {
     expect(valuesIn(segment)).toEqual(['a']);
     await spool.retire(segment);
     expect(await spool.next()).toBeUndefined();
+  });
+});
+
+describe('Spool, what an earlier process left', () => {
+  const files = (folder: string, ending: string): string[] =>
+    readdirSync(folder)
+      .filter((f) => f.endsWith(ending))
+      .map((f) => join(folder, f));
+
+  it('refuses a later format before it changes anything, and says which', async () => {
+    const folder = newFolder();
+    const head = encodeHead();
+    head.writeUInt32LE(JOURNAL_FORMAT + 1, 4);
+    writeFileSync(join(folder, '000000000000001-000001-aaaaaaaa.journal'), head);
+    writeFileSync(join(folder, '000000000000001-000001-aaaaaaaa.auth_events.native'), 'rows');
+    await expect(Spool.open(options(folder))).rejects.toMatchObject({
+      code: 'spool_corrupt',
+      message: expect.stringContaining(`has format ${JOURNAL_FORMAT + 1}`) as string,
+    });
+    expect(files(folder, '.native').map((f) => readFileSync(f, 'utf8'))).toEqual(['rows']);
+  });
+
+  it('reads format 1, also the journals of stored segments', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a'), hash('1'));
+    const [journal] = files(folder, '.journal');
+    writeFileSync(journal!, readFileSync(journal!).subarray(encodeHead().length));
+    const done = encodeFrame({ extents: [], requests: [hash('0').slice(0, 32)] });
+    writeFileSync(join(folder, '000000000000001-000001-aaaaaaaa.done'), done);
+    const second = await openSpool(folder);
+    expect(valuesIn((await second.next())!)).toEqual(['a']);
+    expect(await second.append(rows('a'), hash('1'))).toBe('repeated');
+    expect(await second.append(rows('z'), hash('0'))).toBe('repeated');
+    expect(files(folder, '.done')).toEqual([]);
+  });
+
+  it('takes empty files for what they are: a start that was cut off', async () => {
+    const folder = newFolder();
+    for (const name of ['journal', 'auth_events.native'])
+      writeFileSync(join(folder, `000000000000001-000001-aaaaaaaa.${name}`), '');
+    writeFileSync(join(folder, '000000000000002-000001-bbbbbbbb.otel_logs.native'), 'orphan');
+    const spool = await openSpool(folder);
+    expect(spool.sealedSegments).toBe(0);
+    expect(readdirSync(folder).sort()).toEqual(['quarantine', 'requests']);
+  });
+
+  it('goes on behind a flipped byte of the journal, and puts aside what it described', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    for (const value of ['a', 'b', 'c']) await first.append(rows(value), hash(value));
+    const [journal] = files(folder, '.journal');
+    const bytes = readFileSync(journal!);
+    const middle = encodeHead().length + (bytes.length - encodeHead().length) / 2;
+    bytes[middle] = bytes[middle]! ^ 1;
+    writeFileSync(journal!, bytes);
+    const second = await openSpool(folder);
+    expect(valuesIn((await second.next())!)).toEqual(['a', 'c']);
+    const aside = files(join(folder, 'quarantine'), '.stray').map((f) => readFileSync(f));
+    expect(aside.flatMap(readBlocks)).toEqual(['b']);
+    expect(await second.append(rows('b'), hash('b'))).toBe('stored');
+  });
+
+  it('does not vouch for the requests of a last block that is half there', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a'), hash('a'));
+    await first.append(rows('b'), hash('b'));
+    const [data] = files(folder, '.native');
+    writeFileSync(data!, readFileSync(data!).subarray(0, -3));
+    const second = await openSpool(folder);
+    expect(valuesIn((await second.next())!)).toEqual(['a']);
+    expect(await second.append(rows('b'), hash('b'))).toBe('stored');
+    expect(await second.append(rows('a'), hash('a'))).toBe('repeated');
+  });
+
+  it('drops the frame of a failed commit whose request was acknowledged later', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a'), hash('a'));
+    await first.append(rows('b'), hash('b'));
+    await first.flush();
+    const kept = files(folder, '.journal').concat(files(folder, '.native'));
+    const contents = kept.map((f) => readFileSync(f));
+    // As if the commit of b had failed and its resend were in the next segment.
+    const second = await openSpool(newFolder());
+    await second.append(rows('b'), hash('b'));
+    await second.flush();
+    const later = (await second.next())!;
+    for (const name of readdirSync(later.folder).filter((f) => f.startsWith(later.id)))
+      writeFileSync(join(folder, `9${name.slice(1)}`), readFileSync(join(later.folder, name)));
+    kept.forEach((file, i) => writeFileSync(file, contents[i]!));
+    const third = await openSpool(folder);
+    const older = (await third.next())!;
+    expect(valuesIn(older)).toEqual(['a']);
+    await third.retire(older);
+    expect(valuesIn((await third.next())!)).toEqual(['b']);
+  });
+
+  it('remembers what was screened, and leaves the same rows out again', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a', 'b', 'c', 'b'), hash('1'));
+    await first.flush();
+    const segment = (await first.next())!;
+    expect(segment.isScreened).toBe(false);
+    const repeats = [
+      { offset: 0, row: 1 },
+      { offset: 0, row: 3 },
+    ];
+    const table = 'grantscope.auth_events';
+    expect(await segment.screen(table, () => Promise.resolve(repeats))).toBe(2);
+    expect(valuesIn(segment)).toEqual(['a', 'c']);
+    const again = (await (await openSpool(folder)).next())!;
+    expect(again.isScreened).toBe(true);
+    expect(again.tables.map((t) => t.rows)).toEqual([2]);
+    expect(valuesIn(again)).toEqual(['a', 'c']);
+    await again.retire();
+    expect(files(folder, '.native')).toEqual([]);
+  });
+
+  it('keeps a quarantined table out of the way of a start', async () => {
+    const folder = newFolder();
+    const first = await openSpool(folder);
+    await first.append(rows('a'), hash('1'));
+    await first.flush();
+    const segment = (await first.next())!;
+    const target = await first.quarantine(segment, 'grantscope.auth_events');
+    expect(readBlocks(readFileSync(target))).toEqual(['a']);
+    expect(segment.tables).toEqual([]);
+    const metrics = new Metrics({ processMetrics: false });
+    const again = (await (await openSpool(folder, { metrics })).next())!;
+    expect(again.tables).toEqual([]);
+    expect(
+      await metrics.registry.getSingleMetricAsString('grantscope_spool_damaged_rows_total'),
+    ).toMatch(/_total 0$/);
+  });
+});
+
+describe('a sick disk', () => {
+  /** A disk whose files fail as told; new ones work again when `sick.now` is false. */
+  function sickDisk(sick: { now: boolean; calls: string[] }, ...failing: (keyof DiskFile)[]): Disk {
+    const open: Disk['open'] = async (path, how) => {
+      const file = await nodeDisk.open(path, how);
+      const guarded = (name: keyof DiskFile, work: () => Promise<unknown>): Promise<never> => {
+        if (sick.now && failing.includes(name)) {
+          sick.calls.push(name);
+          return Promise.reject(new Error('EIO'));
+        }
+        return work() as Promise<never>;
+      };
+      return {
+        write: (bytes, at) => guarded('write', () => file.write(bytes, at)),
+        datasync: () => guarded('datasync', () => file.datasync()),
+        truncate: (length) => guarded('truncate', () => file.truncate(length)),
+        close: () => file.close(),
+      };
+    };
+    return { ...nodeDisk, open };
+  }
+
+  it('writes all of a block although the disk takes it by bits', async () => {
+    const open: Disk['open'] = async (path, how) => {
+      const file = await nodeDisk.open(path, how);
+      const write: DiskFile['write'] = (bytes, at) => file.write(bytes.subarray(0, 7), at);
+      return {
+        write,
+        datasync: () => file.datasync(),
+        truncate: (n) => file.truncate(n),
+        close: () => file.close(),
+      };
+    };
+    const spool = await openSpool(newFolder(), { disk: { ...nodeDisk, open } });
+    await spool.append(rows('a', 'b'), hash('1'));
+    await spool.flush();
+    expect(valuesIn((await spool.next())!)).toEqual(['a', 'b']);
+  });
+
+  it('abandons a segment whose fsync failed, cut to what was acknowledged before', async () => {
+    const sick = { now: false, calls: [] as string[] };
+    const spool = await openSpool(newFolder(), { disk: sickDisk(sick, 'datasync') });
+    await spool.append(rows('a'), hash('a'));
+    sick.now = true;
+    await expect(spool.append(rows('b'), hash('b'))).rejects.toMatchObject({
+      code: 'spool_write_failed',
+      retriable: true,
+    });
+    // It is not handed out while it cannot be cut durably.
+    expect(spool.sealedSegments).toBe(0);
+    sick.now = false;
+    expect(await spool.append(rows('b'), hash('b'))).toBe('stored');
+    const older = (await spool.next())!;
+    expect(valuesIn(older)).toEqual(['a']);
+    await spool.retire(older);
+    await spool.flush();
+    expect(valuesIn((await spool.next())!)).toEqual(['b']);
+  });
+
+  it('begins no more segments than a sick disk may have to take back', async () => {
+    const sick = { now: true, calls: [] as string[] };
+    const folder = newFolder();
+    const spool = await openSpool(folder, { disk: sickDisk(sick, 'datasync') });
+    for (let i = 0; i < 30; i += 1)
+      await expect(spool.append(rows('a'), hash('a'))).rejects.toMatchObject({ retriable: true });
+    expect(readdirSync(folder).filter((f) => f.endsWith('.journal'))).toHaveLength(8);
+    sick.now = false;
+    // The segments that hold nothing go, and the request is taken.
+    let fate = '';
+    while (fate !== 'stored') fate = await spool.append(rows('a'), hash('a')).catch(() => '');
+    await spool.flush();
+    expect(valuesIn((await spool.next())!)).toEqual(['a']);
+    expect(readdirSync(folder).filter((f) => f.endsWith('.journal'))).toHaveLength(1);
+  });
+
+  it('closes although it cannot write, and leaves the rest to the next start', async () => {
+    const sick = { now: false, calls: [] as string[] };
+    const folder = newFolder();
+    const spool = await Spool.open(
+      options(folder, { disk: sickDisk(sick, 'datasync', 'truncate') }),
+    );
+    await spool.append(rows('a'), hash('a'));
+    sick.now = true;
+    const refused = expect(spool.append(rows('b'), hash('b'))).rejects.toMatchObject({
+      retriable: true,
+    });
+    await spool.close();
+    await refused;
+    expect(await spool.next()).toBeUndefined();
+    const next = await openSpool(folder);
+    // The bytes of b reached the disk: they count once, and b is known when it comes again.
+    expect(valuesIn((await next.next())!)).toEqual(['a', 'b']);
+    expect(await next.append(rows('b'), hash('b'))).toBe('repeated');
+  });
+});
+
+describe('the window of requests', () => {
+  async function openWindow(folder: string, overrides: Partial<RequestWindowOptions> = {}) {
+    const forgotten: number[] = [];
+    const window = new RequestWindow({
+      disk: nodeDisk,
+      folder,
+      clock: systemClock,
+      windowMs: 8_000,
+      requestsMax: 1_000,
+      onWriteFailure: (error) => {
+        throw error;
+      },
+      onForgottenEarly: (count) => forgotten.push(count),
+      ...overrides,
+    });
+    await window.load();
+    cleanups.push(() => window.close());
+    return { window, forgotten };
+  }
+  const key = (i: number): string => hash(String(i)).slice(0, 32);
+
+  it('remembers stored requests for its time, over restarts, whatever jumps the clock makes', async () => {
+    const folder = newFolder();
+    const clock = new ManualClock(1_000_000);
+    let { window } = await openWindow(folder, { clock });
+    for (let second = 0; second < 20; second += 1) {
+      clock.advance(second === 10 ? 86_400_000 : 1_000);
+      await window.stored([key(second)]);
+      if (second % 3 === 0) ({ window } = await openWindow(folder, { clock }));
+    }
+    const known = Array.from({ length: 20 }, (_, i) => window.isStored(key(i)));
+    // Nine slices of a second each: the jump by a day ended one, as a second does.
+    expect(known).toEqual(Array.from({ length: 20 }, (_, i) => i >= 11));
+  });
+
+  it('forgets the oldest when there are too many, and says how many', async () => {
+    const { window, forgotten } = await openWindow(newFolder(), { requestsMax: 80 });
+    for (let i = 0; i < 110; i += 1) await window.stored([key(i)]);
+    expect(forgotten).toEqual([10, 10]);
+    expect([window.isStored(key(19)), window.isStored(key(20))]).toEqual([false, true]);
+  });
+
+  it('never forgets a request whose segment waits', async () => {
+    const { window } = await openWindow(newFolder(), { requestsMax: 8 });
+    window.begin(key(-1), Promise.resolve());
+    window.commit(key(-1));
+    for (let i = 0; i < 100; i += 1) await window.stored([key(i)]);
+    expect(window.find(key(-1))).toBeDefined();
+    expect(window.isStored(key(-1))).toBe(false);
+    expect(window.find(key(0))).toBeUndefined();
   });
 });
 
