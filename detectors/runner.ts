@@ -4,6 +4,7 @@ import { messageOf } from '../runtime/errors.ts';
 import type { Log } from '../runtime/log.ts';
 import { inSpan } from '../runtime/telemetry.ts';
 import type { Store } from '../store/client.ts';
+import { readRenamedEntities } from '../store/reference_names.ts';
 import { ClientRegistry, readRegistrations, type StatedClient } from './client_registry.ts';
 import { evaluateUnits, readUnits, type Unit } from './engine.ts';
 import {
@@ -315,6 +316,9 @@ export class Runner {
         const closed = await closeQuietFindings(this.#options.store, this.#writeContext(state));
         metrics.countChanges(rule, closed);
         result = { ...result, changes: addChanges(result.changes, closed) };
+        const { store, tenant } = this.#options;
+        for (const entity of await readRenamedEntities(store, tenant, rule))
+          state.queue.add(entity);
       }
     } catch (error) {
       metrics.errors.inc({ rule });

@@ -50,6 +50,21 @@ export async function hasReferenceNames(store: Store, tenant: string): Promise<b
   return rows.length > 0;
 }
 
+/**
+ * Entities of a rule's findings that turned out to be a later name of something: an event that came late can
+ * join names after a conclusion. Few, since a finding is concluded again under the older name.
+ */
+export async function readRenamedEntities(
+  store: Store,
+  tenant: string,
+  ruleId: string,
+): Promise<readonly Ref[]> {
+  const rows = await store.query<{ ref: Ref }>(
+    sql`SELECT DISTINCT toString(ref) AS ref FROM grantscope.reference_names WHERE tenant = ${param.string(tenant)} AND relation = 'previous' AND reference_names.ref IN (SELECT toUUIDOrZero(entity_ref) FROM grantscope.findings FINAL WHERE tenant = ${param.string(tenant)} AND rule_id = ${param.string(ruleId)} AND state != 'superseded') ORDER BY ref`,
+  );
+  return rows.map((r) => r.ref);
+}
+
 /** The names of what these references name. Texts that are no reference are their own name. */
 export async function readReferenceNames(
   store: Store,
