@@ -111,6 +111,7 @@ async function createHandler(
     metrics,
     tenant: config.tenant,
     clientIp: config.redaction.client_ip,
+    retentionDays: config.retention.events_days,
     deadLetters: new DeadLetters({
       keyRing,
       scrubber,

@@ -31,7 +31,11 @@ export interface PipelineDeps {
   readonly tenant: string;
   readonly clientIp: 'keep' | 'truncate' | 'hash';
   readonly deadLetters: DeadLetters;
+  /** `retention.events_days`: older events are accepted, and counted, since the store will not keep them. */
+  readonly retentionDays?: number;
 }
+
+const DAY_NS = 86_400_000_000_000n;
 
 /**
  * The way of a request, in order:
@@ -70,7 +74,8 @@ export class Pipeline implements Ingest {
     const tables = [events, letters, ...batch.tables];
     const fate = await this.#deps.spool.append(tables, batch.contentHash);
     // A repeated request is answered as it was then, for which its records are read once more.
-    if (fate === 'repeated') exhaust(reading.events());
+    reading.isRepeat = fate === 'repeated';
+    if (reading.isRepeat) exhaust(reading.events());
     reading.report(this.#metrics, this.#ledger, fate);
     const { accepted, rejected, errors } = reading;
     return { accepted, rejected, errors, repeated: fate === 'repeated' };
@@ -80,6 +85,7 @@ export class Pipeline implements Ingest {
 /** What a request's records of one source came to. */
 interface SourceTally extends RecordTally {
   unclassified: number;
+  pastRetention: number;
   redactedFields: number;
   readonly rejected: Map<RejectCode, number>;
   readonly letters: Map<RejectCode, number>;
@@ -93,9 +99,13 @@ class Reading {
   readonly letters: DeadLetterRow[] = [];
   accepted = 0;
   rejected = 0;
+  /** True for a request whose letters were kept the first time. */
+  isRepeat = false;
   readonly #batch: IngestBatch;
   readonly #deps: PipelineDeps;
   readonly #receivedAt: bigint;
+  /** Events before this time are past the retention, ns. */
+  readonly #oldestKept: bigint;
   readonly #tallies = new Map<SourceDefinition, SourceTally>();
   #events = 0;
 
@@ -103,6 +113,9 @@ class Reading {
     this.#batch = batch;
     this.#deps = deps;
     this.#receivedAt = deps.clock.nowNs();
+    const { retentionDays } = deps;
+    this.#oldestKept =
+      retentionDays === undefined ? 0n : this.#receivedAt - BigInt(retentionDays) * DAY_NS;
   }
 
   *events(): Generator<AuthEvent> {
@@ -118,7 +131,7 @@ class Reading {
         yield* processed;
       } else {
         this.#refuse(index, processed, tally);
-        if ('record' in item) this.#keep({ ...item, ...processed }, index, tally);
+        if ('record' in item && !this.isRepeat) this.#keep({ ...item, ...processed }, index, tally);
       }
       index += 1;
     }
@@ -150,6 +163,7 @@ class Reading {
       if (!processed.ok) return processed;
       const refusal = refusalOfTime(processed.event.time, receivedAt);
       if (refusal !== undefined) return refusal;
+      if (processed.event.time < this.#oldestKept) tally.pastRetention += 1;
       for (const field of processed.cut) {
         // Names under ext come from the payload and would make labels without bound.
         count(tally.cut, field.startsWith('ext.') ? 'ext' : field);
@@ -184,8 +198,9 @@ class Reading {
   #tallyOf(source: SourceDefinition): SourceTally {
     let tally = this.#tallies.get(source);
     if (tally === undefined) {
-      const counts = { received: 0, silent: 0, unclassified: 0, redactedFields: 0 };
-      tally = { ...counts, rejected: new Map(), letters: new Map(), cut: new Map() };
+      const counts = { received: 0, silent: 0, unclassified: 0 };
+      const more = { pastRetention: 0, redactedFields: 0 };
+      tally = { ...counts, ...more, rejected: new Map(), letters: new Map(), cut: new Map() };
       this.#tallies.set(source, tally);
     }
     return tally;
@@ -198,6 +213,7 @@ class Reading {
       metrics.received.inc({ source }, tally.received);
       ledger.settle(source, tally, fate);
       metrics.unclassified.inc({ source }, tally.unclassified);
+      if (fate === 'stored') metrics.pastRetention.inc({ source }, tally.pastRetention);
       metrics.redacted.inc({ source }, tally.redactedFields);
       for (const [code, n] of tally.rejected) metrics.rejected.inc({ source, code }, n);
       for (const [field, n] of tally.cut) metrics.cut.inc({ source, field }, n);
@@ -238,6 +254,11 @@ function pipelineMetrics(metrics: Metrics) {
     unclassified: metrics.counter(
       'grantscope_events_unclassified_total',
       'Events of a vendor type that no mapping knows.',
+      ['source'],
+    ),
+    pastRetention: metrics.counter(
+      'grantscope_events_past_retention_total',
+      'Auth events older than retention.events_days: accepted and counted in rollups, then dropped by the store.',
       ['source'],
     ),
     cut: metrics.counter(

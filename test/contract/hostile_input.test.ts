@@ -251,7 +251,7 @@ describe('records that', () => {
     const body = { resourceLogs: [{ scopeLogs: [{ logRecords: [{ body: value(40) }] }] }] };
     const json = await send('/v1/logs', JSON.stringify(body));
     expect([json.status, json.json['code']]).toEqual([400, 3]);
-    let any = Buffer.from([0x18, 0x01]);
+    let any: Buffer = Buffer.from([0x18, 0x01]);
     for (let i = 0; i < 40; i += 1) any = lengthDelimited(5, lengthDelimited(1, any));
     const record = lengthDelimited(5, any);
     const request = lengthDelimited(1, lengthDelimited(2, lengthDelimited(2, record)));
@@ -427,6 +427,36 @@ describe('records that', () => {
         )
       ).json,
     ).toMatchObject({ accepted: 1 });
+  });
+
+  it('years 1 and 9999: an event older than the retention is accepted, and counted', async () => {
+    const past = await counted(
+      'grantscope_events_past_retention_total',
+      { source: 'grantscope' },
+      () =>
+        send(
+          '/v1/events/grantscope',
+          JSON.stringify(
+            ['2001-01-01T00:00:00Z', '2026-03-02T00:00:00Z', '2026-03-04T00:00:00Z'].map((time) =>
+              event('old', { time }),
+            ),
+          ),
+        ),
+    );
+    expect(past).toBe(2);
+  });
+
+  it('a refused record of a repeated request is told again, and not kept again', async () => {
+    const body = JSON.stringify([event('repeat'), event('repeat', { kind: 'hack' })]);
+    const first = await send('/v1/events/grantscope', body);
+    const kept = await counted(
+      'grantscope_spool_rows_durable_total',
+      { table: 'grantscope.dead_letters' },
+      async () => {
+        expect((await send('/v1/events/grantscope', body)).json).toEqual(first.json);
+      },
+    );
+    expect([first.json['rejected'], kept]).toEqual([1, 0]);
   });
 
   it('years 1 and 9999: spans and logs of such a time get the time of receipt, and are counted', async () => {
