@@ -47,6 +47,17 @@ export class CrashWorld {
     await Promise.all(this.#clients);
   }
 
+  /** Waits until the store has all that was acknowledged; a stop would leave the rest to the next start. */
+  async caughtUp(): Promise<void> {
+    const url = this.server?.collectorUrl ?? '';
+    let left = 1;
+    while (left > 0) {
+      await sleep(50);
+      const text = await (await fetch(`${url}/metrics`)).text();
+      left = Number(/^grantscope_spool_bytes (\S+)$/m.exec(text)?.[1] ?? 1);
+    }
+  }
+
   /** Sends until told to stop; a request without an answer is sent again, unchanged, until it has one. */
   async #client(): Promise<void> {
     while (!this.#isOver) {

@@ -1,3 +1,5 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openStore } from '../../store/client.ts';
@@ -41,6 +43,7 @@ describe(`SIGKILL under load, ${KILLS} times, seed ${SEED}`, () => {
         await start();
       }
       await world.stopClients();
+      await world.caughtUp();
       expect(await world.server?.stop()).toBe(0);
       world.server = undefined;
     },
@@ -55,5 +58,6 @@ describe(`SIGKILL under load, ${KILLS} times, seed ${SEED}`, () => {
     } finally {
       await store.close();
     }
+    expect(readdirSync(join(folder.path, 'spool', 'quarantine'))).toEqual([]);
   });
 });

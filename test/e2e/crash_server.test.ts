@@ -80,6 +80,7 @@ describe(`SIGKILL over HTTP, ${KILLS} times, seed ${SEED}`, () => {
       await world.stopClients();
       await standIn.heal();
       countFaults();
+      await world.caughtUp();
       expect(await world.server?.stop()).toBe(0);
       world.server = undefined;
     },
