@@ -19,6 +19,9 @@ export function plainKey(key: string): string {
   return key.toLowerCase().replace(/[\s_-]/g, '');
 }
 
+/** What redaction writes; a pattern that matched it would never come to an end. */
+const MARK = '[redacted]';
+
 const Key = z.string().min(1).max(128);
 
 const AllowedKey = Key.refine((key) => !NEVER_ALLOWED.has(plainKey(key)), {
@@ -32,7 +35,9 @@ const Pattern = z.strictObject({
   /** What is secret; everything that any match covers goes. */
   regex: z.string().superRefine((source, context) => {
     try {
-      compilePattern(source);
+      compilePattern(source).find(MARK, () => {
+        throw new PatternError(`matches within ${MARK}, which stands where a secret stood`);
+      });
     } catch (error) {
       if (!(error instanceof PatternError)) throw error;
       context.addIssue({

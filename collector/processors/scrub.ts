@@ -4,15 +4,8 @@ import { replaceSecrets } from './replace_secrets.ts';
 import { couldHoldSecret, type ScanContext, type TextPattern } from './secret_scanners.ts';
 import { createKeyClassifier, KEY_CLASS, type KeyClass } from './secret_keys.ts';
 import { scrubAttributeMap } from './scrub_attributes.ts';
-import {
-  REDACTED,
-  type AttributeOptions,
-  type Scrubber,
-  type ScrubbedAttributes,
-  type ScrubResult,
-} from './scrubber.ts';
+import type { AttributeOptions, Scrubber, ScrubbedAttributes, ScrubResult } from './scrubber.ts';
 
-export { REDACTED };
 export type { Scrubber, ScrubResult, ScrubbedAttributes, AttributeOptions };
 
 /** Texts found clean are remembered, since the same names recur in nearly every event. */

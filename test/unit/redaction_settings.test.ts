@@ -27,14 +27,17 @@ describe('redaction settings', () => {
     expect(first).toBe(
       'patterns.0.regex: at position 5: back-references are not allowed; allowed: literals, sets, ( ) (?: ) | * + ? {m,n} . \\d \\w \\s ^ $ \\b, and (?i) at the start',
     );
-    expect(problemsOf({ patterns: [{ name: 'A', regex: 'a' }] })).toEqual([
+    expect(problemsOf({ patterns: [{ name: 'w', regex: '\\w{5,}' }] })[0]).toMatch(
+      /^patterns\.0\.regex: matches within \[redacted\], which stands where a secret stood;/,
+    );
+    expect(problemsOf({ patterns: [{ name: 'A', regex: 'x' }] })).toEqual([
       'patterns.0.name: must be 1-40 of a-z, 0-9 and _',
     ]);
-    const twice = { name: 'a', regex: 'a' };
+    const twice = { name: 'a', regex: 'x' };
     expect(problemsOf({ patterns: [twice, twice] })).toEqual([
       'patterns.1.name: a is taken; every pattern needs a name of its own',
     ]);
-    const many = Array.from({ length: 51 }, (_, i) => ({ name: `p${i}`, regex: 'a' }));
+    const many = Array.from({ length: 51 }, (_, i) => ({ name: `p${i}`, regex: 'x' }));
     expect(problemsOf({ patterns: many })).toHaveLength(1);
   });
 });
