@@ -192,7 +192,7 @@ describe('grantscope.otel_logs', () => {
 /** The collector's own way into the tables: a Native block in a file. */
 async function insertSegment<Row>(spec: TableSpec<Row>, rows: readonly Row[]): Promise<void> {
   const builder = new BlockBuilder(spec);
-  for (const row of rows) builder.append(row);
+  builder.append(rows);
   const file = join(dataDir, `${spec.table}.native`);
   writeFileSync(file, builder.take());
   const columns = spec.columns.map((c) => c.name);
