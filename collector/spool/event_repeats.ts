@@ -22,8 +22,9 @@ export type FindStored = (
 ) => Promise<readonly EventIdentity[]>;
 
 const TABLE = 'grantscope.auth_events';
-/** The last of the columns that are read here, in the order of the table. */
-const LAST_COLUMN = 'outcome';
+/** The last of the columns that every event is looked at for, and of those for suspects, in the table's order. */
+const LAST_COLUMN = 'time';
+const LAST_COLUMN_OF_SUSPECTS = 'outcome';
 /** A sender's clock may be this far ahead of ours. */
 const AHEAD_NS_MAX = 10e9;
 /** Events that are remembered at most; 4 bytes of memory each, at a third more slots. */
@@ -111,11 +112,11 @@ export class EventRepeats {
     const lateBefore = this.#memory.sinceNs + AHEAD_NS_MAX;
     for (const { bytes, block } of suspects.blocks) {
       forEachEvent(bytes, block, (idAt, timeAt) => {
-        const mark = markOf(bytes, idAt, timeAt);
+        const { print, slot } = markOf(bytes, idAt, timeAt);
         const time = timeNs(bytes, timeAt);
-        const isKnown = this.#memory.add(mark);
+        const isKnown = this.#memory.add(print, slot);
         if (!isKnown && time >= lateBefore) return;
-        suspects.marks.add(mark);
+        suspects.marks.add(numberOf(print, slot));
         suspects.eventIds.add(uuidAt(bytes, idAt));
         suspects.from = Math.min(suspects.from, time);
         suspects.to = Math.max(suspects.to, time);
@@ -129,7 +130,8 @@ export class EventRepeats {
 function repeatsIn(suspects: Suspects, stored: ReadonlySet<string>): readonly RowPlace[] {
   const repeats: RowPlace[] = [];
   const seen = new Set<string>();
-  for (const { offset, bytes, block } of suspects.blocks) {
+  for (const { offset, bytes } of suspects.blocks) {
+    const block = readBlock(bytes, LAST_COLUMN_OF_SUSPECTS);
     const text = (name: string): ((row: number) => string) => lowCardinalityOf(bytes, block, name);
     const [kind, phase, outcome, instance] = [
       text('kind'),
@@ -138,7 +140,8 @@ function repeatsIn(suspects: Suspects, stored: ReadonlySet<string>): readonly Ro
       text('source_instance'),
     ];
     forEachEvent(bytes, block, (idAt, timeAt, row) => {
-      if (!suspects.marks.has(markOf(bytes, idAt, timeAt))) return;
+      const { print, slot } = markOf(bytes, idAt, timeAt);
+      if (!suspects.marks.has(numberOf(print, slot))) return;
       const key = keyOf({
         event_id: uuidAt(bytes, idAt),
         time: bytes.readBigInt64LE(timeAt).toString(),
@@ -174,14 +177,28 @@ function timeNs(bytes: Buffer, at: number): number {
   return bytes.readInt32LE(at + 4) * 0x1_0000_0000 + bytes.readUInt32LE(at);
 }
 
-/** 53 bits of hash over id and time. */
-function markOf(bytes: Buffer, idAt: number, timeAt: number): number {
+/** A hash over id and time: 32 bits that are remembered, and 21 that say where. */
+interface Mark {
+  print: number;
+  slot: number;
+}
+
+/** Used again for each event, so that a million of them are not a million objects. */
+const mark: Mark = { print: 0, slot: 0 };
+
+function markOf(bytes: Buffer, idAt: number, timeAt: number): Mark {
   let a = bytes.readInt32LE(idAt) ^ Math.imul(bytes.readInt32LE(idAt + 8), 0x9e3779b1);
   let b = bytes.readInt32LE(idAt + 4) ^ Math.imul(bytes.readInt32LE(idAt + 12), 0x85ebca6b);
   a = mixed(a ^ bytes.readInt32LE(timeAt));
   b = mixed(b ^ Math.imul(bytes.readInt32LE(timeAt + 4), 0xc2b2ae35) ^ a);
-  a = mixed(a ^ Math.imul(b, 0x27d4eb2f));
-  return (a >>> 0) * 0x20_0000 + (b >>> 11);
+  // An empty slot is 0.
+  mark.print = mixed(a ^ Math.imul(b, 0x27d4eb2f)) | 1;
+  mark.slot = b >>> 11;
+  return mark;
+}
+
+function numberOf(print: number, slot: number): number {
+  return (print >>> 0) * 0x20_0000 + slot;
 }
 
 function mixed(value: number): number {
@@ -196,7 +213,7 @@ const GENERATIONS = 4;
 const SLOTS_PER_MARK = 4 / 3;
 
 interface Generation {
-  readonly slots: Uint32Array;
+  readonly slots: Int32Array;
   count: number;
   /** When it began, ns. */
   readonly sinceNs: number;
@@ -222,32 +239,32 @@ class Marks {
   }
 
   /** True where the mark was known. */
-  add(mark: number): boolean {
-    const print = Math.max(1, Math.floor(mark / 0x20_0000));
+  add(print: number, slot: number): boolean {
     for (const { slots } of this.#generations)
-      if (slots[slotOf(slots, mark, print)] === print) return true;
+      if (slots[placeOf(slots, print, slot)] === print) return true;
     let newest = this.#generations.at(-1);
     if (newest === undefined || newest.count >= this.#countMax) {
       newest = this.#newGeneration();
       this.#generations = [...this.#generations, newest].slice(-GENERATIONS);
     }
-    newest.slots[slotOf(newest.slots, mark, print)] = print;
+    newest.slots[placeOf(newest.slots, print, slot)] = print;
     newest.count += 1;
     return false;
   }
 
   #newGeneration(): Generation {
     return {
-      slots: new Uint32Array(2 ** this.#slotBits),
+      slots: new Int32Array(2 ** this.#slotBits),
       count: 0,
       sinceNs: this.#clock.nowMs() * 1e6,
     };
   }
 }
 
-function slotOf(slots: Uint32Array, mark: number, print: number): number {
+/** Where the print is, or the empty slot where it would go. */
+function placeOf(slots: Int32Array, print: number, slot: number): number {
   const mask = slots.length - 1;
-  let slot = ((mark % 0x20_0000) ^ Math.imul(print, 0x2545f491)) & mask;
-  while (slots[slot] !== 0 && slots[slot] !== print) slot = (slot + 1) & mask;
-  return slot;
+  let place = slot & mask;
+  while (slots[place] !== 0 && slots[place] !== print) place = (place + 1) & mask;
+  return place;
 }
