@@ -9,7 +9,7 @@ import { packageRoot } from '../runtime/paths.ts';
  *
  *   npm run bench                            the list
  *   npm run bench -- ingest --events 300000  one program
- *   npm run bench -- all [--quick]           every figure (about 25 minutes; --quick about 8), then `publish`
+ *   npm run bench -- all [--quick]           every figure, then `publish`
  */
 const FOLDER = join(packageRoot, 'bench');
 
@@ -28,6 +28,10 @@ const PLAN: readonly { readonly full: string; readonly quick: string }[] = [
   {
     full: 'ingest --name memory --rate 20000 --seconds 120 --clients 16',
     quick: 'ingest --name memory --rate 20000 --seconds 30 --clients 16',
+  },
+  {
+    full: 'detection_latency --rate 20000 --seconds 60',
+    quick: 'detection_latency --rate 20000 --seconds 30',
   },
   { full: 'disk --events 1000000', quick: 'disk --events 200000' },
   { full: 'timeline --events 100000000', quick: 'timeline --quick' },

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
+import { cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../runtime/paths.ts';
 
@@ -9,6 +9,23 @@ export const RESULTS_FOLDER = join(packageRoot, 'bench', 'results');
 
 type Flag = number | string | boolean;
 
+/** Where it was measured, and how busy that was: processes that wanted a core in the last minute, on average. */
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly ram_gb: number;
+  readonly load_average: number;
+}
+
+export function thisMachine(): Machine {
+  return {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    ram_gb: Math.round(totalmem() / 2 ** 30),
+    load_average: round(loadavg()[0] ?? 0),
+  };
+}
+
 /** What a program measured, with all that is needed to repeat it. */
 export interface Result {
   readonly program: string;
@@ -16,7 +33,7 @@ export interface Result {
   readonly command: string;
   /** ISO 8601, UTC. */
   readonly measured_at: string;
-  readonly machine: { readonly cpu: string; readonly cores: number; readonly ram_gb: number };
+  readonly machine: Machine;
   readonly versions: Readonly<Record<string, string>>;
   readonly parameters: Readonly<Record<string, Flag>>;
   readonly figures: Readonly<Record<string, unknown>>;
@@ -62,18 +79,18 @@ export function report(
     program,
     command: `npm run bench -- ${program}${given === '' ? '' : ` ${given}`}`,
     measured_at: new Date().toISOString(),
-    machine: {
-      cpu: cpus()[0]?.model ?? 'unknown',
-      cores: cpus().length,
-      ram_gb: Math.round(totalmem() / 2 ** 30),
-    },
-    versions: { node: process.version, chdb: chdbVersion(), commit: commit() },
+    machine: thisMachine(),
+    versions: thisVersion(),
     parameters,
     figures,
   };
   mkdirSync(RESULTS_FOLDER, { recursive: true });
   writeFileSync(join(RESULTS_FOLDER, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
   console.log(JSON.stringify({ program, parameters, figures }, null, 2));
+}
+
+export function thisVersion(): Result['versions'] {
+  return { node: process.version, chdb: chdbVersion(), commit: commit() };
 }
 
 function chdbVersion(): string {
