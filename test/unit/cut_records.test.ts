@@ -22,8 +22,9 @@ const source = (...forms: ('json' | 'text')[]) =>
     references: [],
     parse: () => ({ ok: true, events: [] }),
   });
-const cut = (text: string | Buffer, ...forms: ('json' | 'text')[]) =>
-  [...cutRecords(Buffer.from(text), source(...forms))];
+const cut = (text: string | Buffer, ...forms: ('json' | 'text')[]) => [
+  ...cutRecords(Buffer.from(text), source(...forms)),
+];
 const json = (value: unknown) => ({ ok: true, record: { form: 'json', value } });
 const line = (text: string) => ({ ok: true, record: { form: 'text', line: text } });
 
