@@ -10,7 +10,12 @@ import type { Store } from '../store/client.ts';
 import { deadLettersTable } from './dead_letters/table.ts';
 import { otelLogsTable, otelTracesTable } from './receivers/otlp/rows.ts';
 import { EventRepeats, type FindStored } from './spool/event_repeats.ts';
-import type { SealedSegment, SegmentPart, SegmentTable } from './spool/segment.ts';
+import {
+  openedAtMs,
+  type SealedSegment,
+  type SegmentPart,
+  type SegmentTable,
+} from './spool/segment.ts';
 import type { Spool } from './spool/spool.ts';
 
 /** Wait between two tries of one step: doubles from the first to the second. */
@@ -24,6 +29,8 @@ const COLUMNS: Readonly<Record<SegmentTable, readonly string[]>> = {
   'grantscope.dead_letters': deadLettersTable.columns.map((c) => c.name),
 };
 const EVENTS = 'grantscope.auth_events';
+/** Bytes that lay on the disk for so long are compared with their checksums before they are inserted. */
+const TRUSTED_MS_MAX = 60_000;
 
 export interface WriterDeps {
   readonly store: Pick<Store, 'insertNative'>;
@@ -120,7 +127,17 @@ export class Writer {
 
   async #storeTable(segment: SealedSegment, table: SegmentTable): Promise<boolean> {
     let isVerified = false;
+    let trustedSince = openedAtMs(segment.id);
+    const verify = async (): Promise<void> => {
+      await this.#deps.spool.putDamageAside(segment);
+      trustedSince = this.#deps.clock.nowMs();
+    };
     for (let wait = RETRY_MS_MIN; ; wait = Math.min(wait * 2, RETRY_MS_MAX)) {
+      if (
+        this.#deps.clock.nowMs() - trustedSince > TRUSTED_MS_MAX &&
+        !(await this.#untilDone(segment, 'verifying', verify))
+      )
+        return false;
       // Read anew each time: what is damaged is no longer part of it.
       const part = segment.tables.find((t) => t.table === table);
       if (part === undefined) return true;
@@ -128,9 +145,6 @@ export class Writer {
       if (tried === 'stored') return true;
       if (tried !== 'away' && !isVerified) {
         // Whatever the store says of flipped bytes, the checksums know better.
-        const verify = async (): Promise<void> => {
-          await this.#deps.spool.putDamageAside(segment);
-        };
         if (!(await this.#untilDone(segment, 'verifying', verify))) return false;
         isVerified = true;
         continue;

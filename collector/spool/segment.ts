@@ -41,6 +41,11 @@ export function keptFile(folder: string, id: string, table: SegmentTable): strin
   return join(folder, `${id}.${shortName(table)}.kept.native`);
 }
 
+/** When a segment was opened, ms since the epoch: its id begins with it. */
+export function openedAtMs(id: string): number {
+  return Number.parseInt(id, 10);
+}
+
 export function shortName(table: SegmentTable): string {
   return table.slice('grantscope.'.length);
 }

@@ -13,6 +13,7 @@ import { damagedName, idsIn, recoverSegments, requestsOfDone } from './recovery.
 import { RequestWindow } from './request_window.ts';
 import {
   doneFile,
+  openedAtMs,
   OpenSegment,
   SEGMENT_TABLES,
   shortName,
@@ -458,11 +459,6 @@ export class Spool {
       );
     this.#report();
   }
-}
-
-/** The id begins with the time. */
-function openedAtMs(id: string): number {
-  return Number.parseInt(id, 10);
 }
 
 function randomSuffix(): string {
