@@ -116,7 +116,7 @@ const Environment = z.object({
     'Longest wait before a group commit, ms.',
   ),
   GRANTSCOPE_SEGMENT_AGE_MS_MAX: Count(1_000, 10, 60_000).describe(
-    'A segment is handed to the store at this age, ms, ...',
+    'A segment is handed to the store at this age, ms (three times that where it fills fast: more than a twentieth of its rows by then), ...',
   ),
   GRANTSCOPE_SEGMENT_ROWS_MAX: Count(100_000, 1, 1_000_000).describe(
     '... or at this number of rows.',
