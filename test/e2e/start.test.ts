@@ -144,14 +144,17 @@ describe('wrong settings', () => {
   it('--help works for every command', async () => {
     const all = await runGrantscope(['--help'], {});
     expect(all.code).toBe(0);
-    const names = [...all.stdout.matchAll(/^ {2}([a-z]+) /gm)]
+    const names = [...all.stdout.matchAll(/^ {2}([a-z-]+) /gm)]
       .map((m) => m[1]!)
       .filter((n) => n !== 'help');
     expect(names).toEqual([
       'backtest',
       'generate',
       'hash',
+      'keys',
       'migrate',
+      'redact',
+      'replay-dead-letters',
       'rules',
       'serve',
       'slo',

@@ -11,6 +11,9 @@ import { insertEvents } from '../../store/insert.ts';
 import { eventAt, makeRunner, readFindings, seededRandom } from '../detector_world.ts';
 import { openTestStore } from '../harness.ts';
 
+/** PROPERTY_RUNS=20 looks longer. */
+const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 2);
+
 let engine: Awaited<ReturnType<typeof openTestStore>>;
 beforeAll(async () => {
   engine = await openTestStore();
@@ -123,7 +126,7 @@ it('live and backtest find the same', async () => {
     }),
     // Two worlds that are always run: together they hold something of every rule.
     {
-      numRuns: 4,
+      numRuns: RUNS,
       examples: [
         [1, 40],
         [2, 40],
