@@ -7,7 +7,7 @@ import type { Runtime } from '../runtime/context.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type { Component } from '../runtime/lifecycle.ts';
 import type { Store } from '../store/client.ts';
-import { findStoredEvents } from '../store/stored_events.ts';
+import { findStoredEvents, latestStoredTime } from '../store/stored_events.ts';
 import { DeadLetters } from './dead_letters/dead_letters.ts';
 import { replayOperation } from './dead_letters/replay.ts';
 import { Pipeline } from './pipeline.ts';
@@ -69,7 +69,10 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
   const writer = new Writer({
     store,
     spool,
-    findStored: (ids, from, to) => findStoredEvents(store, config.tenant, ids, from, to),
+    storedEvents: {
+      find: (ids, from, to) => findStoredEvents(store, config.tenant, ids, from, to),
+      latest: (before) => latestStoredTime(store, config.tenant, before),
+    },
     clock,
     hints,
     log,

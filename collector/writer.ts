@@ -9,7 +9,7 @@ import { pause, systemTimers, type Timers } from '../runtime/timers.ts';
 import type { Store } from '../store/client.ts';
 import { deadLettersTable } from './dead_letters/table.ts';
 import { otelLogsTable, otelTracesTable } from './receivers/otlp/rows.ts';
-import { EventRepeats, type FindStored } from './spool/event_repeats.ts';
+import { EventRepeats, type StoredEvents } from './spool/event_repeats.ts';
 import {
   openedAtMs,
   type SealedSegment,
@@ -36,7 +36,7 @@ export interface WriterDeps {
   readonly store: Pick<Store, 'insertNative'>;
   readonly spool: Spool;
   /** Looks events up in the store, to leave out those that are there already. */
-  readonly findStored: FindStored;
+  readonly storedEvents: StoredEvents;
   readonly clock: Clock;
   readonly hints: Hints;
   readonly log: Log;
@@ -72,7 +72,7 @@ export class Writer {
   constructor(deps: WriterDeps) {
     this.#deps = deps;
     this.#timers = deps.timers ?? systemTimers;
-    this.#repeats = new EventRepeats({ findStored: deps.findStored, clock: deps.clock });
+    this.#repeats = new EventRepeats({ stored: deps.storedEvents, clock: deps.clock });
     this.#metrics = writerMetrics(deps.metrics);
   }
 

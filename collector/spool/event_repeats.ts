@@ -1,31 +1,26 @@
 import type { Clock } from '../../runtime/clock.ts';
+import type { EventIdentity } from '../../store/stored_events.ts';
 import type { RowPlace } from './journal.ts';
 import { columnOf, lowCardinalityOf, readBlock, uuidAt, type Block } from './native_reader.ts';
 import type { SealedSegment } from './segment.ts';
 
-/** What makes a stored event the same event: its id is the vendor's, and some vendors use one id twice. */
-export interface EventIdentity {
-  readonly event_id: string;
-  /** Nanoseconds since the epoch, decimal. */
-  readonly time: string;
-  readonly kind: string;
-  readonly phase: string;
-  readonly outcome: string;
-  readonly source_instance: string;
+/** What the screening asks the store. Both may throw as the store does. */
+export interface StoredEvents {
+  /** Of the events with these ids and a time in the range (ns, both ends), those that are stored. */
+  readonly find: (
+    eventIds: readonly string[],
+    from: bigint,
+    to: bigint,
+  ) => Promise<readonly EventIdentity[]>;
+  /** The latest time of a stored event that is before a time, ns; 0 where there is none. */
+  readonly latest: (before: bigint) => Promise<bigint>;
 }
-
-/** Of the events with these ids and a time in the range (ns, both ends), those that are stored. */
-export type FindStored = (
-  eventIds: readonly string[],
-  from: bigint,
-  to: bigint,
-) => Promise<readonly EventIdentity[]>;
 
 const TABLE = 'grantscope.auth_events';
 /** The last of the columns that every event is looked at for, and of those for suspects, in the table's order. */
 const LAST_COLUMN = 'time';
 const LAST_COLUMN_OF_SUSPECTS = 'outcome';
-/** A sender's clock may be this far ahead of ours. */
+/** Events that are further ahead of our clock are always looked up: their time says nothing. */
 const AHEAD_NS_MAX = 10e9;
 /** Events that are remembered at most; 4 bytes of memory each, at a third more slots. */
 export const EVENTS_REMEMBERED_MAX = 3_145_728;
@@ -53,24 +48,27 @@ interface Suspects {
  * are looked up in the store:
  *
  *   - an event whose mark (a hash of id and time) is among those of the last events, and
- *   - an event whose own time is before those begin; ten seconds are added for senders whose clock is ahead.
+ *   - an event whose own time is not behind all that was stored before those, or ahead of the clock.
  *
  * The store decides, by the whole identity. One collector sees its own repeats while they are recent, and
  * everybody's that are older.
  */
 export class EventRepeats {
-  readonly #findStored: FindStored;
+  readonly #stored: StoredEvents;
+  readonly #clock: Clock;
   readonly #memory: Marks;
   #suspects: Suspects | undefined;
+  #isOldKnown = false;
 
   constructor(options: {
-    readonly findStored: FindStored;
+    readonly stored: StoredEvents;
     readonly clock: Clock;
     /** See `EVENTS_REMEMBERED_MAX`, its default. */
     readonly rememberedMax?: number;
   }) {
-    this.#findStored = options.findStored;
-    this.#memory = new Marks(options.clock, options.rememberedMax ?? EVENTS_REMEMBERED_MAX);
+    this.#stored = options.stored;
+    this.#clock = options.clock;
+    this.#memory = new Marks(options.rememberedMax ?? EVENTS_REMEMBERED_MAX);
   }
 
   /** The rows of a segment that are repeats; the segments before it must be stored. Throws as the store does. */
@@ -93,10 +91,21 @@ export class EventRepeats {
     // A double is exact to a quarter of a microsecond here.
     const from = BigInt(suspects.from) - 1_000n;
     const to = BigInt(suspects.to) + 1_000n;
-    return new Set((await this.#findStored([...suspects.eventIds], from, to)).map(keyOf));
+    return new Set((await this.#stored.find([...suspects.eventIds], from, to)).map(keyOf));
+  }
+
+  /** What earlier processes stored is behind the memory as what it has dropped. */
+  async #learnOld(aheadNs: number): Promise<void> {
+    if (this.#isOldKnown) return;
+    const latest = await this.#stored.latest(BigInt(aheadNs));
+    // A double is exact to a quarter of a microsecond here.
+    this.#memory.forgottenUpTo(Number(latest) + 1_000);
+    this.#isOldKnown = true;
   }
 
   async #readSuspects(segment: SealedSegment): Promise<Suspects> {
+    const aheadNs = this.#clock.nowMs() * 1e6 + AHEAD_NS_MAX;
+    await this.#learnOld(aheadNs);
     const suspects: Suspects = {
       segment: segment.id,
       blocks: (await segment.blocks(TABLE)).map(({ extent, bytes }) => ({
@@ -109,13 +118,13 @@ export class EventRepeats {
       from: Number.MAX_VALUE,
       to: 0,
     };
-    const lateBefore = this.#memory.sinceNs + AHEAD_NS_MAX;
     for (const { bytes, block } of suspects.blocks) {
       forEachEvent(bytes, block, (idAt, timeAt) => {
         const { print, slot } = markOf(bytes, idAt, timeAt);
         const time = timeNs(bytes, timeAt);
-        const isKnown = this.#memory.add(print, slot);
-        if (!isKnown && time >= lateBefore) return;
+        const isForgotten = time <= this.#memory.forgottenNs || time > aheadNs;
+        const isKnown = this.#memory.add(print, slot, Math.min(time, aheadNs));
+        if (!isKnown && !isForgotten) return;
         suspects.marks.add(numberOf(print, slot));
         suspects.eventIds.add(uuidAt(bytes, idAt));
         suspects.from = Math.min(suspects.from, time);
@@ -215,49 +224,54 @@ const SLOTS_PER_MARK = 4 / 3;
 interface Generation {
   readonly slots: Int32Array;
   count: number;
-  /** When it began, ns. */
-  readonly sinceNs: number;
+  /** The latest time of its events, ns. */
+  latestNs: number;
 }
 
 /** The marks of the last events, in generations of which the oldest is dropped. */
 class Marks {
-  readonly #clock: Clock;
   readonly #countMax: number;
   readonly #slotBits: number;
   #generations: readonly Generation[];
+  #forgottenNs = 0;
 
-  constructor(clock: Clock, rememberedMax: number) {
-    this.#clock = clock;
+  constructor(rememberedMax: number) {
     this.#countMax = Math.max(1, Math.floor(rememberedMax / GENERATIONS));
     this.#slotBits = Math.ceil(Math.log2(this.#countMax * SLOTS_PER_MARK + 1));
     this.#generations = [this.#newGeneration()];
   }
 
-  /** Every event that was screened since then is remembered, ns. */
-  get sinceNs(): number {
-    return this.#generations[0]?.sinceNs ?? Number.MAX_VALUE;
+  /** Events that were screened or stored and are not remembered have no later time than this, ns. */
+  get forgottenNs(): number {
+    return this.#forgottenNs;
   }
 
-  /** True where the mark was known. */
-  add(print: number, slot: number): boolean {
+  forgottenUpTo(timeNs: number): void {
+    this.#forgottenNs = Math.max(this.#forgottenNs, timeNs);
+  }
+
+  /** Remembers an event and its time; true where it was known. */
+  add(print: number, slot: number, timeNs: number): boolean {
     for (const { slots } of this.#generations)
       if (slots[placeOf(slots, print, slot)] === print) return true;
     let newest = this.#generations.at(-1);
     if (newest === undefined || newest.count >= this.#countMax) {
       newest = this.#newGeneration();
-      this.#generations = [...this.#generations, newest].slice(-GENERATIONS);
+      const [oldest, ...others] = [...this.#generations, newest];
+      if (others.length < GENERATIONS) this.#generations = [...this.#generations, newest];
+      else {
+        this.forgottenUpTo(oldest.latestNs);
+        this.#generations = others;
+      }
     }
     newest.slots[placeOf(newest.slots, print, slot)] = print;
     newest.count += 1;
+    newest.latestNs = Math.max(newest.latestNs, timeNs);
     return false;
   }
 
   #newGeneration(): Generation {
-    return {
-      slots: new Int32Array(2 ** this.#slotBits),
-      count: 0,
-      sinceNs: this.#clock.nowMs() * 1e6,
-    };
+    return { slots: new Int32Array(2 ** this.#slotBits), count: 0, latestNs: 0 };
   }
 }
 

@@ -1,4 +1,5 @@
-import type { EventIdentity, FindStored } from '../../collector/spool/event_repeats.ts';
+import type { StoredEvents } from '../../collector/spool/event_repeats.ts';
+import type { EventIdentity } from '../../store/stored_events.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import type { NativeInsert } from '../../store/client.ts';
 import { readRows } from './native_rows.ts';
@@ -77,7 +78,7 @@ export class SimulatedStore {
   /** The store as one process reaches it. */
   of(process: { readonly isAlive: boolean }): {
     insertNative: (insert: NativeInsert) => Promise<void>;
-    findStored: FindStored;
+    storedEvents: StoredEvents;
   } {
     const isGone = (): boolean => this.#isEmbedded && !process.isAlive;
     const answer = <T>(work: () => Promise<T>): Promise<T> =>
@@ -89,7 +90,10 @@ export class SimulatedStore {
       });
     return {
       insertNative: (insert) => answer(() => this.#insert(insert, isGone)),
-      findStored: (ids, from, to) => answer(() => this.#find(ids, from, to)),
+      storedEvents: {
+        find: (ids, from, to) => answer(() => this.#find(ids, from, to)),
+        latest: (before) => answer(() => this.#latest(before)),
+      },
     };
   }
 
@@ -148,6 +152,15 @@ export class SimulatedStore {
     if (isGone()) return;
     view.insert(rows, token);
     await this.#time.sleep(this.#random.int(1, 10));
+  }
+
+  async #latest(before: bigint): Promise<bigint> {
+    await this.#time.sleep(this.#random.int(1, 20));
+    if (this.faults.away || this.#random.chance(this.faults.any)) await this.#unavailable();
+    return this.table('grantscope.auth_events')
+      .base.rows.map((r) => r['time'] as bigint)
+      .filter((t) => t < before)
+      .reduce((max, t) => (t > max ? t : max), 0n);
   }
 
   async #find(ids: readonly string[], from: bigint, to: bigint): Promise<EventIdentity[]> {

@@ -212,7 +212,7 @@ class Simulation {
     const writer = new Writer({
       store,
       spool,
-      findStored: store.findStored,
+      storedEvents: store.storedEvents,
       clock,
       hints: new Hints(),
       log,

@@ -46,7 +46,7 @@ async function openWorld(insert: (insert: NativeInsert) => void) {
       },
     },
     spool,
-    findStored: () => Promise.resolve([]),
+    storedEvents: { find: () => Promise.resolve([]), latest: () => Promise.resolve(0n) },
     clock,
     hints: new Hints(),
     log,
