@@ -262,7 +262,9 @@ function isRedaction(value: unknown): boolean {
 
 function isExt(value: unknown): boolean {
   if (!isJson(value)) return false;
-  return Object.values(value).every(
-    (v) => typeof v === 'string' || typeof v === 'boolean' || Number.isFinite(v),
-  );
+  for (const name of Object.keys(value)) {
+    const v = value[name];
+    if (typeof v !== 'string' && typeof v !== 'boolean' && !Number.isFinite(v)) return false;
+  }
+  return true;
 }

@@ -182,9 +182,13 @@ function wholeDraftOf(e: WireEvent): AuthEventDraft {
   return hasNextNames(e.ext) ? withNextNames(draft, e.tokens ?? []) : draft;
 }
 
+/** Entries of `ext` that are read: more than are kept, so that the cut is seen and counted. */
+const EXT_ENTRIES_READ_MAX = 64;
+
 function extOf(ext: WireEvent['ext']): AuthEventDraft['ext'] {
   if (ext === null || ext === undefined) return undefined;
-  return Object.fromEntries(Object.entries(ext).map(([k, v]) => [k, String(v)]));
+  const names = Object.keys(ext).slice(0, EXT_ENTRIES_READ_MAX);
+  return Object.fromEntries(names.map((name) => [name, String(ext[name])]));
 }
 
 /** The member of the record that an issue is about; keys of `ext` are the sender's and are not repeated. */
