@@ -48,7 +48,7 @@ interface Suspects {
  * are looked up in the store:
  *
  *   - an event whose mark (a hash of id and time) is among those of the last events, and
- *   - an event whose own time is not behind all that was stored before those, or ahead of the clock.
+ *   - an event whose own time is not later than what was stored before those, or is ahead of the clock.
  *
  * The store decides, by the whole identity. One collector sees its own repeats while they are recent, and
  * everybody's that are older.
