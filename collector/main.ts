@@ -106,24 +106,20 @@ async function createHandler(
   const sources = await loadSources();
   const intake = createIntake(runtime, sources);
   const scrubber = createScrubber(scrubberOptions(config.redaction));
-  const pipeline = new Pipeline({
-    spool,
+  const { tenant } = config;
+  const redaction = {
     keyRing,
     scrubber,
     clock,
     metrics,
-    tenant: config.tenant,
+    tenant,
     clientIp: config.redaction.client_ip,
+  };
+  const pipeline = new Pipeline({
+    ...redaction,
+    spool,
     retentionDays: config.retention.events_days,
-    deadLetters: new DeadLetters({
-      keyRing,
-      scrubber,
-      clock,
-      metrics,
-      tenant: config.tenant,
-      clientIp: config.redaction.client_ip,
-      perMinuteMax: config.deadLettersPerMinuteMax,
-    }),
+    deadLetters: new DeadLetters({ ...redaction, perMinuteMax: config.deadLettersPerMinuteMax }),
   });
   const events = createEventsRoute({
     ingest: pipeline,

@@ -1,3 +1,4 @@
+import { setOwn } from '../set_own.ts';
 import {
   REDACTED,
   type AttributeOptions,
@@ -89,18 +90,6 @@ function freeName(key: string, taken: Readonly<Record<string, string>>): string 
   let name = key;
   for (let n = 2; Object.hasOwn(taken, name); n += 1) name = `${key}#${n}`;
   return name;
-}
-
-/** As an own member whatever its name: `__proto__` is a name like any other. */
-function setOwn(record: Record<string, string>, name: string, value: string): void {
-  if (name !== '__proto__') record[name] = value;
-  else
-    Object.defineProperty(record, name, {
-      value,
-      writable: true,
-      enumerable: true,
-      configurable: true,
-    });
 }
 
 /** What is done with an attribute, as far as its key says. */

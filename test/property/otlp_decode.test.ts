@@ -20,13 +20,13 @@ import {
 import {
   emptyLogRecord,
   emptySpan,
-  setOwn,
   type Attributes,
   type AttributeValue,
   type OtlpLogRecord,
   type OtlpResourceGroup,
   type OtlpSpan,
 } from '../../collector/receivers/otlp/types.ts';
+import { setOwn } from '../../collector/set_own.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import {
   group,

@@ -1,3 +1,4 @@
+import { setOwn } from '../../set_own.ts';
 import { isUtf8 } from 'node:buffer';
 import { nestingOf } from '../cut_records.ts';
 import {
@@ -13,7 +14,6 @@ import {
   emptyLogRecord,
   emptyScope,
   emptySpan,
-  setOwn,
   type Attributes,
   type AttributeValue,
   type LogsRequest,

@@ -1,10 +1,10 @@
+import { setOwn } from '../../set_own.ts';
 import { DecodeBudget, undecodable, VALUE_DEPTH_MAX, VALUE_LENGTH_MAX } from './limits.ts';
 import { ProtoReader } from './proto_reader.ts';
 import {
   emptyLogRecord,
   emptyScope,
   emptySpan,
-  setOwn,
   type Attributes,
   type AttributeValue,
   type LogsRequest,

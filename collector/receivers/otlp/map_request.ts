@@ -4,7 +4,8 @@ import type { SourcedRecord } from '../../ingest.ts';
 import type { AuthRecord, AuthRecordContext } from './auth_records.ts';
 import { plainAttributes } from './plain_value.ts';
 import type { TextAttributes } from './rows.ts';
-import { setOwn, type Attributes, type OtlpResourceGroup, type OtlpScope } from './types.ts';
+import { setOwn } from '../../set_own.ts';
+import type { Attributes, OtlpResourceGroup, OtlpScope } from './types.ts';
 
 /** What the mapping needs of the scrubber (collector/processors/scrub.ts). */
 export interface OtlpScrubber {

@@ -1,4 +1,5 @@
-import { setOwn, type Attributes, type AttributeValue } from './types.ts';
+import { setOwn } from '../../set_own.ts';
+import type { Attributes, AttributeValue } from './types.ts';
 
 /** What JSON can hold. */
 export type PlainValue =
