@@ -1,5 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DetectorMetrics } from '../detectors/detector_metrics.ts';
@@ -9,10 +9,10 @@ import { systemClock } from '../runtime/clock.ts';
 import { createLog } from '../runtime/log.ts';
 import { Metrics } from '../runtime/metrics.ts';
 import { sql } from '../model/sql.ts';
-import { packageRoot } from '../runtime/paths.ts';
 import { openStore, type Store } from '../store/client.ts';
 import { migrate } from '../store/migrate.ts';
 import { insertTraffic, TRAFFIC, type Traffic } from './_detection_traffic.ts';
+import { readFlags, report, round } from './harness/program.ts';
 
 /**
  * What detection costs: the eight rules over the embedded engine, at a steady rate of new events.
@@ -24,6 +24,12 @@ import { insertTraffic, TRAFFIC, type Traffic } from './_detection_traffic.ts';
  * as far behind, where a server takes 60. Prints and writes to bench/results/detection_<traffic>.json: CPU seconds per million
  * events, of cycles with a sweep and of those without, and how long cycles took.
  */
+const flags = readFlags(
+  process.argv.slice(2),
+  { traffic: 'honest', rate: 20_000, seconds: 60, sweep: 20 },
+  ['rate', 'seconds', 'sweep'],
+);
+
 interface Options {
   readonly traffic: Traffic;
   readonly rate: number;
@@ -31,21 +37,10 @@ interface Options {
   readonly sweep: number;
 }
 
-function readOptions(argv: readonly string[]): Options {
-  const text = (name: string, fallback: string): string => {
-    const at = argv.indexOf(`--${name}`);
-    return at < 0 ? fallback : (argv[at + 1] ?? '');
-  };
-  const whole = (name: string, fallback: number): number => {
-    const value = Number(text(name, String(fallback)));
-    if (!Number.isInteger(value) || value < 1)
-      throw new Error(`--${name}: must be a whole number from 1`);
-    return value;
-  };
-  const traffic = TRAFFIC.find((t) => t === text('traffic', 'honest'));
+function readOptions(): Options {
+  const traffic = TRAFFIC.find((t) => t === flags.traffic);
   if (traffic === undefined) throw new Error(`--traffic: must be one of ${TRAFFIC.join(', ')}`);
-  const numbers = { rate: whole('rate', 20_000), seconds: whole('seconds', 60) };
-  return { traffic, ...numbers, sweep: whole('sweep', 20) };
+  return { ...flags, traffic };
 }
 
 /** Registered clients, so that the rules that compare with a registration have work. */
@@ -124,8 +119,6 @@ async function measure(options: Options, dataDir: string): Promise<Measured> {
   return { cycles, seconds, findings: Number(row?.n ?? 0), counters };
 }
 
-const round = (value: number, digits = 1): number => Number(value.toFixed(digits));
-
 function summary(options: Options, measured: Measured): Record<string, unknown> {
   const millions = (options.rate * options.seconds) / 1e6;
   const cpuOf = (isSweep: boolean): number =>
@@ -139,9 +132,6 @@ function summary(options: Options, measured: Measured): Record<string, unknown> 
   const at = (list: readonly number[], q: number): number =>
     round(list[Math.min(list.length - 1, Math.floor(list.length * q))] ?? 0);
   return {
-    ...options,
-    node: process.version,
-    cpu: cpus()[0]?.model ?? 'unknown',
     events_per_second: Math.round((millions * 1e6) / measured.seconds),
     cpu_seconds_per_million_events: {
       live: round(cpuOf(false) / millions, 2),
@@ -157,15 +147,11 @@ function summary(options: Options, measured: Measured): Record<string, unknown> 
 }
 
 async function main(): Promise<void> {
-  const options = readOptions(process.argv.slice(2));
+  const options = readOptions();
   const dataDir = mkdtempSync(join(tmpdir(), 'grantscope-bench-'));
   try {
-    const result = summary(options, await measure(options, dataDir));
-    const folder = join(packageRoot, 'bench', 'results');
-    mkdirSync(folder, { recursive: true });
-    const text = JSON.stringify(result, null, 2);
-    writeFileSync(join(folder, `detection_${options.traffic}.json`), `${text}\n`);
-    console.log(text);
+    const figures = summary(options, await measure(options, dataDir));
+    report('detection', flags, figures, `detection_${options.traffic}`);
   } finally {
     rmSync(dataDir, { recursive: true, force: true });
   }

@@ -1,48 +1,27 @@
-import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { Agent, request as httpRequest } from 'node:http';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageRoot } from '../runtime/paths.ts';
+import { readFlags, report } from './harness/program.ts';
+import { startServer, type RunningServer } from './harness/server.ts';
 
 /**
  * How soon a finding is there, on the built product (`npm run build:server` first): a real `grantscope serve` takes honest
  * traffic at a steady rate, and every half second one stolen token is used from a second network by another program.
  *
- *   node --import tsx bench/detection_latency.ts --rate 20000 --seconds 60
+ *   npm run bench -- detection_latency --rate 20000 --seconds 60
  *
  * Latency counts from the acknowledgement of that use until the API lists the finding, asked every 100 ms. Prints and
  * writes to bench/results/detection_latency.json. The load generator runs beside the server, on the same machine.
  */
-interface Options {
-  readonly rate: number;
-  readonly seconds: number;
-  /** The server's main file. */
-  readonly main: string;
-}
-
 const BATCH = 1_000;
 /** Calls from home come this long before the stolen use, s: by then they are stored. */
 const LEAD_SECONDS = 3;
 const WAIT_SECONDS = 30;
 
-function readOptions(argv: readonly string[]): Options {
-  const text = (name: string, fallback: string): string => {
-    const at = argv.indexOf(`--${name}`);
-    return at < 0 ? fallback : (argv[at + 1] ?? '');
-  };
-  const whole = (name: string, fallback: number): number => {
-    const value = Number(text(name, String(fallback)));
-    if (!Number.isInteger(value) || value < 1)
-      throw new Error(`--${name}: must be a whole number from 1`);
-    return value;
-  };
-  const main = text('main', join(packageRoot, 'dist', 'cli', 'main.js'));
-  return { rate: whole('rate', 20_000), seconds: whole('seconds', 60), main };
-}
+const flags = readFlags(process.argv.slice(2), { rate: 20_000, seconds: 60 }, ['rate', 'seconds']);
 
 const AGENT =
   'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36';
@@ -96,37 +75,6 @@ function stolenUse(n: number, isAway: boolean): Buffer {
   );
 }
 
-interface Server {
-  readonly child: ChildProcess;
-  readonly collector: string;
-  readonly api: string;
-}
-
-async function startServer(main: string, dataDir: string): Promise<Server> {
-  const child = spawn(process.execPath, [main, 'serve'], {
-    env: {
-      PATH: process.env['PATH'],
-      GRANTSCOPE_DATA_DIR: dataDir,
-      GRANTSCOPE_COLLECTOR_LISTEN: '127.0.0.1:0',
-      GRANTSCOPE_API_LISTEN: '127.0.0.1:0',
-      GRANTSCOPE_LOG_LEVEL: 'warn',
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let output = '';
-  return new Promise((resolve, reject) => {
-    child.stdout.on('data', (chunk: Buffer) => {
-      output += chunk.toString('utf8');
-      const collector = /collector\s+(http:\S+)/.exec(output)?.[1];
-      const api = /(?:api|console)\s+(http:\S+)/i.exec(output)?.[1];
-      if (collector !== undefined && api !== undefined) resolve({ child, collector, api });
-    });
-    child.once('close', (code) =>
-      reject(new Error(`the server ended with ${code}; built? (npm run build:server)\n${output}`)),
-    );
-  });
-}
-
 /** Resolves at the answer. */
 function post(collector: string, agent: Agent, body: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -144,36 +92,32 @@ function post(collector: string, agent: Agent, body: Buffer): Promise<void> {
   });
 }
 
-async function sendLoad(server: Server, options: Options, agent: Agent): Promise<number> {
+async function sendLoad(collector: string, agent: Agent): Promise<number> {
   const began = performance.now();
   const waits: Promise<void>[] = [];
-  const count = Math.round((options.rate * options.seconds) / BATCH);
+  const count = Math.round((flags.rate * flags.seconds) / BATCH);
   for (let sequence = 0; sequence < count; sequence += 1) {
-    const dueMs = began + (sequence * BATCH * 1_000) / options.rate - performance.now();
+    const dueMs = began + (sequence * BATCH * 1_000) / flags.rate - performance.now();
     if (dueMs > 0) await sleep(dueMs);
-    waits.push(post(server.collector, agent, honestBody(sequence)));
+    waits.push(post(collector, agent, honestBody(sequence)));
   }
   await Promise.all(waits);
   return (count * BATCH * 1_000) / (performance.now() - began);
 }
 
 /** When each stolen use was acknowledged, by its client. */
-async function sendStolen(
-  server: Server,
-  options: Options,
-  agent: Agent,
-): Promise<Map<string, number>> {
+async function sendStolen(collector: string, agent: Agent): Promise<Map<string, number>> {
   const acked = new Map<string, number>();
   const began = performance.now();
   const uses: Promise<void>[] = [];
-  const count = (options.seconds - LEAD_SECONDS) * 2;
+  const count = (flags.seconds - LEAD_SECONDS) * 2;
   for (let n = 0; n < count + LEAD_SECONDS * 2; n += 1) {
     const dueMs = began + n * 500 - performance.now();
     if (dueMs > 0) await sleep(dueMs);
-    if (n < count) uses.push(post(server.collector, agent, stolenUse(n, false)));
+    if (n < count) uses.push(post(collector, agent, stolenUse(n, false)));
     const away = n - LEAD_SECONDS * 2;
     if (away < 0) continue;
-    const use = post(server.collector, agent, stolenUse(away, true));
+    const use = post(collector, agent, stolenUse(away, true));
     uses.push(use.then(() => void acked.set(`stolen-${away}`, performance.now())));
   }
   await Promise.all(uses);
@@ -182,11 +126,11 @@ async function sendStolen(
 
 /** When the API first listed the finding of each client. */
 async function watchFindings(
-  server: Server,
+  api: string,
   seen: Map<string, number>,
   isOver: () => boolean,
 ): Promise<void> {
-  const url = `${server.api}/api/v1/findings?rule_id=access_token_replay&sort=-detected_at&limit=100`;
+  const url = `${api}/api/v1/findings?rule_id=access_token_replay&sort=-detected_at&limit=100`;
   while (!isOver()) {
     const response = await fetch(url);
     const page = (await response.json()) as { items?: { client_id: string }[] };
@@ -196,59 +140,44 @@ async function watchFindings(
   }
 }
 
-async function measure(options: Options, dataDir: string): Promise<Record<string, unknown>> {
-  const server = await startServer(options.main, dataDir);
+async function measure(server: RunningServer): Promise<Record<string, unknown>> {
+  const api = await server.api();
   const agent = new Agent({ keepAlive: true, maxSockets: 8 });
   const seen = new Map<string, number>();
   let isOver = false;
-  const watching = watchFindings(server, seen, () => isOver);
+  const watching = watchFindings(api, seen, () => isOver);
   const [rate, acked] = await Promise.all([
-    sendLoad(server, options, agent),
-    sendStolen(server, options, agent),
+    sendLoad(server.collector, agent),
+    sendStolen(server.collector, agent),
   ]);
   const deadline = performance.now() + WAIT_SECONDS * 1_000;
   while (seen.size < acked.size && performance.now() < deadline) await sleep(50);
   isOver = true;
   await watching;
-  const metrics = await (await fetch(`${server.api}/metrics`)).text();
+  const bySweep = await server.metric('grantscope_detector_sweep_changes_total');
   agent.destroy();
-  const ended = once(server.child, 'close');
-  server.child.kill('SIGTERM');
-  await ended;
   const latencies = [...acked]
     .flatMap(([client, at]) => (seen.has(client) ? [(seen.get(client) ?? 0) - at] : []))
     .sort((a, b) => a - b);
   const at = (q: number): number =>
     Math.round(latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * q))] ?? 0);
   return {
-    rate: options.rate,
-    seconds: options.seconds,
-    node: process.version,
-    cpu: cpus()[0]?.model ?? 'unknown',
-    load_average: loadavg()[0],
     events_per_second: Math.round(rate),
     stolen_uses: acked.size,
     found: latencies.length,
     found_after_ms: { p50: at(0.5), p99: at(0.99), max: at(1) },
-    found_by_sweep_only: metrics
-      .split('\n')
-      .filter((l) => l.startsWith('grantscope_detector_sweep_changes_total{'))
-      .reduce((sum, l) => sum + Number(l.split(' ').at(-1)), 0),
+    found_by_sweep_only: bySweep,
   };
 }
 
-async function main(): Promise<void> {
-  const options = readOptions(process.argv.slice(2));
-  const dataDir = mkdtempSync(join(tmpdir(), 'grantscope-bench-'));
+const dataDir = mkdtempSync(join(tmpdir(), 'grantscope-bench-'));
+try {
+  const server = await startServer(dataDir);
   try {
-    const text = JSON.stringify(await measure(options, dataDir), null, 2);
-    const folder = join(packageRoot, 'bench', 'results');
-    mkdirSync(folder, { recursive: true });
-    writeFileSync(join(folder, 'detection_latency.json'), `${text}\n`);
-    console.log(text);
+    report('detection_latency', flags, await measure(server));
   } finally {
-    rmSync(dataDir, { recursive: true, force: true });
+    await server.stop();
   }
+} finally {
+  rmSync(dataDir, { recursive: true, force: true });
 }
-
-await main();

@@ -1,5 +1,3 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { cutRecords } from '../collector/receivers/cut_records.ts';
 import {
   decodeLogsRequestJson,
@@ -10,8 +8,8 @@ import { mapTraces } from '../collector/receivers/otlp/map_traces.ts';
 import { processDraft } from '../collector/processors/process_draft.ts';
 import { createScrubber, type Scrubber } from '../collector/processors/scrub.ts';
 import { loadSources } from '../collector/registry.ts';
-import { packageRoot } from '../runtime/paths.ts';
 import { KeyRing } from '../runtime/keyring.ts';
+import { readFlags, report } from './harness/program.ts';
 
 /**
  * What one hostile text of a megabyte costs redaction, wherever it stands: in a text, an id, a URL, an attribute, and in
@@ -23,18 +21,10 @@ import { KeyRing } from '../runtime/keyring.ts';
  * Prints the dearest of each place and writes bench/results/hostile.json. Times are the best of three, ms of CPU
  * time of the process, so that what else runs on the machine does not count.
  */
-const BYTES = numberOption('bytes', 1_000_000);
+const { bytes: BYTES } = readFlags(process.argv.slice(2), { bytes: 1_000_000 }, ['bytes']);
 const RUNS = 3;
 /** What one text may cost, ms. */
 const GOAL_MS = 50;
-
-function numberOption(name: string, fallback: number): number {
-  const at = process.argv.indexOf(`--${name}`);
-  const value = at < 0 ? fallback : Number(process.argv[at + 1]);
-  if (!Number.isInteger(value) || value < 1)
-    throw new Error(`--${name}: must be a whole number from 1`);
-  return value;
-}
 
 const ACCENT = String.fromCharCode(0x301);
 const INVISIBLE = String.fromCharCode(0x200b);
@@ -304,14 +294,14 @@ const worst = results.reduce((a, b) => (b.ms > a.ms ? b : a));
 process.stdout.write(
   `${results.length} measured over ${Object.keys(UNITS).length} shapes of ${BYTES} characters; worst ${worst.ms} ms (${worst.place}, ${worst.shape}); over ${GOAL_MS} ms with one text: ${over.length}\n`,
 );
-const folder = join(packageRoot, 'bench', 'results');
-mkdirSync(folder, { recursive: true });
 const worstOf = (name: string): Measured =>
   results.filter((m) => m.place === name).reduce((a, b) => (b.ms > a.ms ? b : a));
-const summary = {
-  ...{ characters: BYTES, runs: RUNS, goal_ms: GOAL_MS, shapes: Object.keys(UNITS).length },
-  node: process.version,
-  over_goal: over,
-  worst: [...PLACES, ...REQUESTS].map((p) => worstOf(p.name)),
-};
-writeFileSync(join(folder, 'hostile.json'), `${JSON.stringify(summary, null, 2)}\n`);
+report(
+  'hostile',
+  { bytes: BYTES },
+  {
+    ...{ runs: RUNS, goal_ms: GOAL_MS, shapes: Object.keys(UNITS).length },
+    over_goal: over,
+    worst: [...PLACES, ...REQUESTS].map((p) => worstOf(p.name)),
+  },
+);

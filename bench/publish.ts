@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../runtime/paths.ts';
-import { RESULTS_FOLDER, thisMachine, thisVersion, type Result } from './harness/program.ts';
+import { RESULTS_FOLDER, type Result } from './harness/program.ts';
 
 /**
  * Brings what was measured into the documentation: copies bench/results/*.json to docs/performance/ and writes the tables of
@@ -138,30 +138,12 @@ const ROWS: readonly Row[] = [
   },
 ];
 
-/** A program's result; one that is a plain object of figures is put into the common form. */
-function resultIn(file: string): Result {
-  const path = join(RESULTS_FOLDER, file);
-  const content = JSON.parse(readFileSync(path, 'utf8')) as Json;
-  if (content['figures'] !== undefined) return content as unknown as Result;
-  const program = file.replace('.json', '');
-  const load = numberAt(content, 'load_average');
-  return {
-    program,
-    command: `npm run bench -- ${program} --rate ${numberAt(content, 'rate')} --seconds ${numberAt(content, 'seconds')}`,
-    measured_at: statSync(path).mtime.toISOString(),
-    machine: { ...thisMachine(), ...(Number.isNaN(load) ? {} : { load_average: load }) },
-    versions: thisVersion(),
-    parameters: {},
-    figures: content,
-  };
-}
-
 function copyResults(): void {
   mkdirSync(DOCS_FOLDER, { recursive: true });
   const known = new Set(ROWS.map((r) => r.result));
   if (!existsSync(RESULTS_FOLDER)) return;
   for (const file of readdirSync(RESULTS_FOLDER).filter((f) => known.has(f.replace('.json', '')))) {
-    const result = resultIn(file);
+    const result = JSON.parse(readFileSync(join(RESULTS_FOLDER, file), 'utf8')) as Result;
     // The curve over time is for whoever looks at one run.
     const figures = Object.fromEntries(
       Object.entries(result.figures).filter(([name]) => name !== 'samples'),

@@ -1,30 +1,23 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { createScrubber } from '../collector/processors/scrub.ts';
-import { packageRoot } from '../runtime/paths.ts';
 import { benignCorpus } from '../test/corpus/benign.ts';
 import { plantedCorpus } from '../test/corpus/planted.ts';
 import { scoreBenign, scorePlanted, type Score } from '../test/corpus/score.ts';
+import { readFlags, report } from './harness/program.ts';
 
 /**
  * How much of what is secret redaction finds, and how much of what is not it leaves alone, by group, on the corpus of
  * test/corpus: made-up secrets in every hiding place, and honest texts that look like secrets.
  *
- *   npx tsx bench/redaction.ts [--each 200] [--seed 1] [--wrong]
+ *   npm run bench -- redaction [--each 200] [--seed 1] [--wrong]
  *
  * Prints the groups and writes bench/results/redaction.json. `--wrong` shows texts that went wrong.
  */
-function numberOption(name: string, fallback: number): number {
-  const at = process.argv.indexOf(`--${name}`);
-  const value = at < 0 ? fallback : Number(process.argv[at + 1]);
-  if (!Number.isInteger(value) || value < 1)
-    throw new Error(`--${name}: must be a whole number from 1`);
-  return value;
-}
 
-const each = numberOption('each', 200);
-const seed = numberOption('seed', 1);
-const showWrong = process.argv.includes('--wrong');
+const flags = readFlags(process.argv.slice(2), { each: 200, seed: 1, wrong: false }, [
+  'each',
+  'seed',
+]);
+const { each, seed, wrong: showWrong } = flags;
 const scrubber = createScrubber();
 
 function print(title: string, scores: ReadonlyMap<string, Score>): void {
@@ -54,9 +47,10 @@ process.stdout.write(
 );
 const shares = (scores: ReadonlyMap<string, Score>): Record<string, number> =>
   Object.fromEntries([...scores].map(([group, s]) => [group, s.right / s.total]));
-const folder = join(packageRoot, 'bench', 'results');
-mkdirSync(folder, { recursive: true });
-writeFileSync(
-  join(folder, 'redaction.json'),
-  `${JSON.stringify({ seed, each, recall, precision, kept, recall_by_group: shares(planted), kept_by_group: shares(benign) }, null, 2)}\n`,
-);
+report('redaction', flags, {
+  recall,
+  precision,
+  kept,
+  recall_by_group: shares(planted),
+  kept_by_group: shares(benign),
+});

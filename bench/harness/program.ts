@@ -10,14 +10,14 @@ export const RESULTS_FOLDER = join(packageRoot, 'bench', 'results');
 type Flag = number | string | boolean;
 
 /** Where it was measured, and how busy that was: processes that wanted a core in the last minute, on average. */
-export interface Machine {
+interface Machine {
   readonly cpu: string;
   readonly cores: number;
   readonly ram_gb: number;
   readonly load_average: number;
 }
 
-export function thisMachine(): Machine {
+function thisMachine(): Machine {
   return {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
@@ -40,12 +40,13 @@ export interface Result {
 }
 
 /**
- * `--name value` and `--name` (for booleans) over defaults, which also say the type. Throws on a name or value
- * that it does not know, with what is allowed.
+ * `--name value` and `--name` (for booleans) over defaults, which also say the type; `counts` names those that must be
+ * whole and at least 1. Throws on a name or value that it does not know, with what is allowed.
  */
 export function readFlags<T extends Readonly<Record<string, Flag>>>(
   argv: readonly string[],
   defaults: T,
+  counts: readonly (keyof T & string)[] = [],
 ): { [K in keyof T]: T[K] extends number ? number : T[K] extends boolean ? boolean : string } {
   const flags: Record<string, Flag> = { ...defaults };
   const known = Object.keys(defaults);
@@ -63,6 +64,10 @@ export function readFlags<T extends Readonly<Record<string, Flag>>>(
     else if (text !== '' && Number.isFinite(Number(text)) && Number(text) >= 0)
       flags[name] = Number(text);
     else throw new Error(`--${name}: must be a number from 0, not "${text}"`);
+  }
+  for (const name of counts) {
+    if (!Number.isInteger(flags[name]) || Number(flags[name]) < 1)
+      throw new Error(`--${name}: must be a whole number from 1`);
   }
   return flags as ReturnType<typeof readFlags<T>>;
 }
@@ -89,7 +94,7 @@ export function report(
   console.log(JSON.stringify({ program, parameters, figures }, null, 2));
 }
 
-export function thisVersion(): Result['versions'] {
+function thisVersion(): Result['versions'] {
   return { node: process.version, chdb: chdbVersion(), commit: commit() };
 }
 

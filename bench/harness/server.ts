@@ -7,6 +7,8 @@ import { packageRoot } from '../../runtime/paths.ts';
 export interface RunningServer {
   readonly pid: number;
   readonly collector: string;
+  /** Where the API listens; of a server without it never known, until that ends. */
+  api(): Promise<string>;
   /** From spawn until it listens, ms. */
   readonly readyMs: number;
   /** Sum of a metric's series, from /metrics; with `label`, of those that carry it (`table="x"`). */
@@ -40,6 +42,9 @@ export async function startServer(
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  const api = announced(child, /(?:api|console)\s+(http:\S+)/i);
+  // Who does not ask for it is not told that a server without an API ended.
+  api.catch(() => undefined);
   const collector = await announced(child, /collector\s+(http:\S+)/);
   const readyMs = Math.round(performance.now() - began);
   const { pid } = child;
@@ -47,6 +52,7 @@ export async function startServer(
   return {
     pid,
     collector,
+    api: () => api,
     readyMs,
     metric: async (name, label) =>
       (await readSeries(collector, name, label)).reduce((sum, v) => sum + v, 0),
