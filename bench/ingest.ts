@@ -6,6 +6,7 @@ import { payloadNamed } from './harness/payloads.ts';
 import { quantile, readFlags, report, round, until } from './harness/program.ts';
 import {
   cpuSeconds,
+  cpuSecondsByThread,
   folderBytes,
   memoryMb,
   startServer,
@@ -103,9 +104,11 @@ async function measure(server: RunningServer, dataDir: string): Promise<Record<s
   const store = join(dataDir, 'clickhouse');
   const bytesBefore = folderBytes(store);
   let cpuBefore = 0;
+  let threadsBefore: Readonly<Record<string, number>> = {};
   let sampler: ReturnType<typeof watch> | undefined;
   const load = await runLoad(plan, () => {
     cpuBefore = cpuSeconds(server.pid);
+    threadsBefore = cpuSecondsByThread(server.pid);
     sampler = watch(server);
   });
   const acknowledged = performance.now();
@@ -113,6 +116,10 @@ async function measure(server: RunningServer, dataDir: string): Promise<Record<s
   await until(async () => (await server.stored()) >= owed, settle);
   const storedAfter = (performance.now() - acknowledged) / 1_000;
   const cpu = cpuSeconds(server.pid) - cpuBefore;
+  const perMillion = (seconds: number): number => round((seconds / load.events) * 1e6, 2);
+  const byThread = Object.entries(cpuSecondsByThread(server.pid)).map(
+    ([role, seconds]) => [role, perMillion(seconds - (threadsBefore[role] ?? 0))] as const,
+  );
   await sampler?.stop();
   const samples = sampler?.samples ?? [];
   if (load.statuses['200'] !== load.requests)
@@ -123,7 +130,9 @@ async function measure(server: RunningServer, dataDir: string): Promise<Record<s
     statuses: load.statuses,
     bytes_an_event_sent: Math.round(load.body_bytes / load.events),
     events_per_second: Math.round(load.events / load.seconds),
-    cpu_seconds_per_million: round((cpu / load.events) * 1e6, 2),
+    cpu_seconds_per_million: perMillion(cpu),
+    // What threads that ended meanwhile took is in the sum alone.
+    cpu_seconds_per_million_by_thread: Object.fromEntries(byThread),
     ack_ms: load.ack_ms,
     stored_after_last_ack_seconds: round(storedAfter),
     // Right after the run: with parts that merges will drop within minutes. bench/disk.ts has the settled figure.

@@ -107,6 +107,29 @@ export function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
+/**
+ * The same by what a thread does, s: `main` is Node's own loop (requests, parsing, redaction), `merges` the engine's
+ * background merges, `engine` its other threads (inserts, queries), `node` those that V8 and libuv keep.
+ */
+export function cpuSecondsByThread(pid: number): Readonly<Record<string, number>> {
+  const sums: Record<string, number> = { main: 0, merges: 0, engine: 0, node: 0 };
+  for (const tid of readdirSync(`/proc/${pid}/task`)) {
+    const stat = readFileSync(`/proc/${pid}/task/${tid}/stat`, 'utf8');
+    const name = stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')'));
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const seconds = (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+    const role = threadRole(Number(tid) === pid, name);
+    sums[role] = (sums[role] ?? 0) + seconds;
+  }
+  return sums;
+}
+
+function threadRole(isMain: boolean, name: string): string {
+  if (isMain) return 'main';
+  if (name.startsWith('Merge')) return 'merges';
+  return /^(node|V8Worker|libuv|DelayedTask|SignalInspector)/.test(name) ? 'node' : 'engine';
+}
+
 /** Resident memory of a process now and at its highest, MB. */
 export function memoryMb(pid: number): { readonly now: number; readonly peak: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
