@@ -4,16 +4,25 @@ import type {
   CandidateScope,
   ClientLookup,
   DayWindow,
+  EntityFact,
   FollowRefs,
 } from '../model/define_detector.ts';
 import { joinSql, param, sql, type Sql } from '../model/sql.ts';
 import type { Store } from '../store/client.ts';
 import { nsOfClickHouseTime, readEvents, timeSql } from '../store/read_events.ts';
-import { namesOfTenant, refsOf, renamed, type NameReader } from '../store/reference_names.ts';
+import {
+  namesOfTenant,
+  refsOf,
+  renamed,
+  type NameReader,
+  type ReferenceNames,
+} from '../store/reference_names.ts';
 import { toFinding, type FindingContent } from './finding_identity.ts';
 
 /** Events read per entity; beyond it the earliest are kept, and the cut is counted. */
 export const EVENTS_PER_ENTITY_MAX = 2_000;
+/** Facts read per entity; beyond it the earliest are kept, and the cut is counted. */
+export const FACTS_PER_ENTITY_MAX = 20_000;
 /** References per query, so that a statement stays small. */
 const IDS_PER_QUERY_MAX = 5_000;
 const NS_PER_MS = 1_000_000n;
@@ -92,7 +101,8 @@ export async function evaluateUnits(
     truncated += histories.truncated;
     for (const entity of entities) {
       const events = histories.events.get(entity) ?? [];
-      const input = { entity, events, clients, window };
+      const facts = histories.facts.get(entity) ?? [];
+      const input = { entity, events, facts, clients, window };
       const signals = events.length === 0 ? [] : detector.evaluate(input);
       const findings = signals.map((s) => toFinding(detector, tenant, entity, s));
       const followedTokens = histories.followedTokens.get(entity) ?? [];
@@ -119,6 +129,7 @@ interface Histories {
   /** By entity, under every reference that a use of the token may carry. */
   readonly followedTokens: ReadonlyMap<string, readonly string[]>;
   readonly events: ReadonlyMap<string, readonly AuthEvent[]>;
+  readonly facts: ReadonlyMap<string, readonly EntityFact[]>;
   readonly eventsRead: number;
   readonly truncated: number;
 }
@@ -146,21 +157,71 @@ async function readHistories(
   const events = new EventCache(store, tenant, detector.docs.kinds, names);
   await events.load(mentions);
   const direct = collect(mentions, events);
+  const asked = detector.facts({ tenant, ...selection, entities });
+  const facts = asked === undefined ? NO_FACTS : await readFacts(store, asked, known);
   const followed = new Map<string, FollowRefs>();
   for (const entity of selection.entities) {
     const own = direct.get(entity) ?? [];
     const { clients, window } = selection;
     if (own.length > 0)
-      followed.set(entity, detector.follow({ entity, events: own, clients, window }));
+      followed.set(
+        entity,
+        detector.follow({
+          entity,
+          events: own,
+          facts: facts.byEntity.get(entity) ?? [],
+          clients,
+          window,
+        }),
+      );
   }
   const more = await readFollowed(store, tenant, followed, names);
   await events.load(more);
   return {
     followedTokens: await allNames(followed, names),
     events: collect([...mentions, ...more], events),
+    facts: facts.byEntity,
     eventsRead: events.size,
-    truncated: truncated + countFull(more),
+    truncated: truncated + countFull(more) + facts.truncated,
   };
+}
+
+interface Facts {
+  readonly byEntity: ReadonlyMap<string, readonly EntityFact[]>;
+  /** Entities whose facts were cut. */
+  readonly truncated: number;
+}
+
+const NO_FACTS: Facts = { byEntity: new Map(), truncated: 0 };
+
+/** A rule's facts by canonical entity, in an order that does not depend on how they were stored. */
+async function readFacts(store: Store, asked: Sql, known: ReferenceNames): Promise<Facts> {
+  const rows = await store.query<{
+    entity: string;
+    name: string;
+    key: string;
+    t: string;
+    value: number;
+  }>(sql`
+    SELECT toString(entity) AS entity, toString(name) AS name, toString(key) AS key, at AS t, toFloat64(value) AS value FROM (${asked})
+    ORDER BY entity, name, key, t, value LIMIT ${param.uint(FACTS_PER_ENTITY_MAX)} BY entity`);
+  const byEntity = new Map<string, EntityFact[]>();
+  for (const { entity, t, ...fact } of rows) {
+    const canonical = known.canonical(entity);
+    const own = byEntity.get(canonical) ?? [];
+    own.push({ ...fact, at: nsOfClickHouseTime(t) });
+    byEntity.set(canonical, own);
+  }
+  // An entity with several names has as many sorted runs; and ClickHouse sorts bytes, not code units.
+  for (const own of byEntity.values()) own.sort(byNameKeyTime);
+  const truncated = [...byEntity.values()].filter((f) => f.length >= FACTS_PER_ENTITY_MAX).length;
+  return { byEntity, truncated };
+}
+
+function byNameKeyTime(a: EntityFact, b: EntityFact): number {
+  if (a.name !== b.name) return a.name < b.name ? -1 : 1;
+  if (a.key !== b.key) return a.key < b.key ? -1 : 1;
+  return a.at < b.at ? -1 : a.at > b.at ? 1 : a.value - b.value;
 }
 
 async function allNames(

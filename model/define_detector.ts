@@ -82,10 +82,22 @@ export interface HistorySelection {
   readonly clients: ClientLookup;
 }
 
+/** An aggregate over event time that a rule asks for beyond single events: a count by minute, a percentile by day. */
+export interface EntityFact {
+  readonly name: string;
+  /** Tells facts of one name apart (a network, a client); '' where there is one series. */
+  readonly key: string;
+  /** Event time, ns. */
+  readonly at: bigint;
+  readonly value: number;
+}
+
 export interface EvaluateInput<P> {
   readonly entity: string;
   /** Sorted by (time, event_id), each event once. */
   readonly events: readonly AuthEvent[];
+  /** What the rule's `facts` gave for the entity, sorted by (name, key, at). */
+  readonly facts: readonly EntityFact[];
   readonly params: P;
   readonly clients: ClientLookup;
   readonly window: DayWindow | undefined;
@@ -277,12 +289,22 @@ interface DetectorLogic<P> {
   readonly concerns: (fact: EventFact, clients: ClientLookup) => boolean;
   /** Whether `candidates` honours `scope.slice`. Default false: it reads little more than what is new. */
   readonly sliced?: boolean;
+  /**
+   * A condition on columns of auth_events that at least one new event satisfies whenever `candidates` finds something.
+   * The screens of all rules are asked in the one scan of what is new. Default: always true.
+   */
+  readonly screen?: (params: P) => Sql;
   /** For rules with one episode for life: spares the live pass the query of `candidates`. */
   readonly watch?: (params: P) => Watch;
   /** Rows (entity String, at DateTime64(9)): one per new event that concerns the entity. */
   readonly candidates: (scope: CandidateScope, params: P) => Sql;
   /** Rows (entity String, event_id UUID, at DateTime64(9)). */
   readonly history: (selection: HistorySelection, params: P) => Sql;
+  /**
+   * Rows (entity String, name String, key String, at DateTime64(9), value Float64): aggregates that don't depend on how often
+   * an event was stored. For rules about more events than a history may hold.
+   */
+  readonly facts?: (selection: HistorySelection, params: P) => Sql;
   readonly follow?: (input: EvaluateInput<P>) => FollowRefs;
   readonly evaluate: (input: EvaluateInput<P>) => readonly Signal[];
 }
@@ -294,9 +316,12 @@ export interface BoundDetector {
   readonly lookbackMs: number;
   readonly sliced: boolean;
   readonly watch: Watch | undefined;
+  readonly screen: Sql | undefined;
   concerns(fact: EventFact, clients: ClientLookup): boolean;
   candidates(scope: CandidateScope): Sql;
   history(selection: HistorySelection): Sql;
+  /** Undefined for rules without. */
+  facts(selection: HistorySelection): Sql | undefined;
   follow(input: Omit<EvaluateInput<unknown>, 'params'>): FollowRefs;
   evaluate(input: Omit<EvaluateInput<unknown>, 'params'>): readonly Signal[];
 }
@@ -322,7 +347,7 @@ export function defineDetector<P extends Readonly<Record<string, unknown>>>(
   definition: DetectorDocs & DetectorLogic<P>,
 ): Detector {
   const { parameters, concerns, sliced, watch, candidates, history, follow, ...rest } = definition;
-  const { evaluate, lookbackMs, ...docs } = rest;
+  const { evaluate, lookbackMs, screen, facts, ...docs } = rest;
   const bind = (overrides: Readonly<Record<string, unknown>>): BindResult => {
     const parsed = parameters.safeParse(overrides);
     if (!parsed.success) {
@@ -339,9 +364,11 @@ export function defineDetector<P extends Readonly<Record<string, unknown>>>(
       lookbackMs: lookbackMs?.(params) ?? 0,
       sliced: sliced ?? false,
       watch: watch?.(params),
+      screen: screen?.(params),
       concerns,
       candidates: (scope) => candidates(scope, params),
       history: (selection) => history(selection, params),
+      facts: (selection) => facts?.(selection, params),
       follow: (input) => follow?.({ ...input, params }) ?? {},
       evaluate: (input) => evaluate({ ...input, params }),
     };
