@@ -1,4 +1,5 @@
 import { authEventsTable } from '../model/event_columns.ts';
+import type { TableSpec } from '../model/table_spec.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Log } from '../runtime/log.ts';
@@ -6,7 +7,7 @@ import type { Metrics } from '../runtime/metrics.ts';
 import type { Hints } from '../runtime/signals.ts';
 import { inSpan } from '../runtime/telemetry.ts';
 import { pause, systemTimers, type Timers } from '../runtime/timers.ts';
-import type { Store } from '../store/client.ts';
+import type { NativeInsert, Store } from '../store/client.ts';
 import { deadLettersTable } from './dead_letters/table.ts';
 import { otelLogsTable, otelTracesTable } from './receivers/otlp/rows.ts';
 import { EventRepeats, type StoredEvents } from './spool/event_repeats.ts';
@@ -22,12 +23,17 @@ import type { Spool } from './spool/spool.ts';
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 5_000;
 
-const COLUMNS: Readonly<Record<SegmentTable, readonly string[]>> = {
-  'grantscope.auth_events': authEventsTable.columns.map((c) => c.name),
-  'grantscope.otel_traces': otelTracesTable.columns.map((c) => c.name),
-  'grantscope.otel_logs': otelLogsTable.columns.map((c) => c.name),
-  'grantscope.dead_letters': deadLettersTable.columns.map((c) => c.name),
+/** With the types, so that a segment of an older version, which lacks newer columns, is stored too. */
+const COLUMNS: Readonly<Record<SegmentTable, Pick<NativeInsert, 'columns' | 'types'>>> = {
+  'grantscope.auth_events': columnsOf(authEventsTable),
+  'grantscope.otel_traces': columnsOf(otelTracesTable),
+  'grantscope.otel_logs': columnsOf(otelLogsTable),
+  'grantscope.dead_letters': columnsOf(deadLettersTable),
 };
+
+function columnsOf<Row>({ columns }: TableSpec<Row>): Pick<NativeInsert, 'columns' | 'types'> {
+  return { columns: columns.map((c) => c.name), types: columns.map((c) => c.type) };
+}
 const EVENTS = 'grantscope.auth_events';
 /** Bytes that lay on the disk for so long are compared with their checksums before they are inserted. */
 const TRUSTED_MS_MAX = 60_000;
@@ -164,7 +170,7 @@ export class Writer {
       await inSpan('store.insert', { table: part.table, rows: part.rows }, () =>
         this.#deps.store.insertNative({
           table: part.table,
-          columns: COLUMNS[part.table],
+          ...COLUMNS[part.table],
           file: part.file,
           deduplicationToken: `${segment.id}:${part.table}`,
         }),

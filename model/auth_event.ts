@@ -3,6 +3,7 @@ import {
   BINDINGS,
   EVENT_KINDS,
   IP_ROLES,
+  NETWORK_FLAGS,
   OUTCOMES,
   PHASES,
   PKCE_METHODS,
@@ -97,9 +98,19 @@ export const AuthEvent = z.object({
   net: z.object({
     client_ip: text,
     ip_role: z.enum(IP_ROLES),
-    /** `AS<number>` where an ASN database is configured, else the /24 or /48 prefix. */
+    /** The /24 or /48 prefix. */
     network: text,
+    /** Autonomous system number; 0 where no database is configured or it does not know the address. */
+    asn: z.number().int(),
+    /** Organization of the autonomous system, as the database spells it. */
+    as_org: text,
+    /** ISO 3166-1 alpha-2: the source's word, else the database's. */
     country: text,
+    /** Degrees, rounded to 0.1 (about 10 km); null where unknown. Both or none. */
+    latitude: z.number().nullable(),
+    longitude: z.number().nullable(),
+    /** What the address is a part of, sorted; empty where unknown or where nothing is. */
+    flags: z.array(z.enum(NETWORK_FLAGS)),
     user_agent: text,
     ua_family: text,
     ja4: text,

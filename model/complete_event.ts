@@ -80,9 +80,10 @@ type Context = Pick<
 >;
 
 function completeContext(e: PartialEvent): Context {
-  const net = { client_ip: '', network: '', country: '', user_agent: '', ua_family: '', ja4: '' };
+  const agent = { user_agent: '', ua_family: '', ja4: '' };
+  const place = { asn: 0, as_org: '', country: '', latitude: null, longitude: null, flags: [] };
   return {
-    net: { ...net, ip_role: 'unknown', ...e.net },
+    net: { client_ip: '', network: '', ...place, ...agent, ip_role: 'unknown', ...e.net },
     http: { method: '', route: '', status: null, duration_ms: null, ...e.http },
     policy: { decision_id: '', path: '', decision: '', bundle_revision: '', ...e.policy },
     key: { kid: '', operation: '', store: '', ...e.key },

@@ -58,6 +58,10 @@ export const EVENT_KINDS = [
 ] as const;
 export type EventKind = (typeof EVENT_KINDS)[number];
 
+/** What a configured database says about an address: whose service stands behind it, if not the user's own line. */
+export const NETWORK_FLAGS = ['hosting', 'vpn', 'proxy', 'tor', 'relay'] as const;
+export type NetworkFlag = (typeof NETWORK_FLAGS)[number];
+
 /** `attempt` and `outcome` are two records of one action; an SLI counts outcomes and singles only. */
 export const PHASES = ['attempt', 'outcome', 'single'] as const;
 export type Phase = (typeof PHASES)[number];

@@ -20,6 +20,11 @@ export interface NativeInsert {
   /** `database.table`, from code. */
   readonly table: string;
   readonly columns: readonly string[];
+  /**
+   * Types of `columns`, in the same order. With them a column that the file lacks, since an older version wrote it, gets
+   * the type's default, as a server does by itself; without them the embedded engine refuses such a file.
+   */
+  readonly types?: readonly string[] | undefined;
   /** A file of ClickHouse Native blocks. */
   readonly file: string;
   /** Makes the insert safe to repeat, in the table and in the views that depend on it. */
@@ -175,7 +180,7 @@ class ClickHouseStore implements Store {
     const head = sql`INSERT INTO ${identifier(insert.table)} (${columns}) SETTINGS ${INSERT_SETTINGS}, insert_deduplication_token = ${param.string(insert.deduplicationToken)}`;
     await this.#guard(async () => {
       if (this.isEmbedded) {
-        const from = sql`SELECT ${columns} FROM file(${param.string(insert.file)}, Native)`;
+        const from = sql`SELECT ${columns} FROM file(${param.string(insert.file)}, Native${structureOf(insert)})`;
         await this.#client.command(sql`${head} ${from}`.toQuery());
       } else await this.#send(sql`${head} FORMAT Native`, await openForReading(insert.file));
     }, isPassingForSegments);
@@ -212,6 +217,13 @@ class ClickHouseStore implements Store {
       throw toStoreError(error, isPassing);
     }
   }
+}
+
+/** `, 'a UInt8, ...'` for the file function; nothing where the types are not given. */
+function structureOf({ columns, types }: NativeInsert): Sql {
+  if (types === undefined) return sql``;
+  const parts = columns.map((name, i) => `\`${name}\` ${types[i] ?? ''}`);
+  return sql`, ${param.string(parts.join(', '))}`;
 }
 
 function identifierList(names: readonly string[]): Sql {

@@ -42,6 +42,11 @@ function numberOrNull(value: unknown): number | null {
   return value === null || value === undefined ? null : Number(value);
 }
 
+/** Float32 gives 51.5 back exactly and 51.4 as 51.400001525878906: one decimal is what was stored. */
+function degreesOrNull(value: unknown): number | null {
+  return value === null || value === undefined ? null : Math.round(Number(value) * 10) / 10;
+}
+
 /** The nil second (1970) means unknown in storage. */
 function secondOrNull(value: unknown): bigint | null {
   const ns = nsOfClickHouseTime(String(value));
@@ -142,7 +147,12 @@ function contextFromRow(row: Row): Context {
       client_ip: text(row, 'net_client_ip'),
       ip_role: text(row, 'net_ip_role') as AuthEvent['net']['ip_role'],
       network: text(row, 'net_network'),
+      asn: Number(row['net_asn'] ?? 0),
+      as_org: text(row, 'net_as_org'),
       country: text(row, 'net_country'),
+      latitude: degreesOrNull(row['net_latitude']),
+      longitude: degreesOrNull(row['net_longitude']),
+      flags: texts(row, 'net_flags') as AuthEvent['net']['flags'],
       user_agent: text(row, 'net_user_agent'),
       ua_family: text(row, 'net_ua_family'),
       ja4: text(row, 'net_ja4'),

@@ -367,8 +367,13 @@ class Redaction {
     return {
       client_ip,
       network,
+      asn: 0,
+      as_org: '',
       ip_role: draft?.ip_role ?? 'unknown',
       country: this.#name('net.country', draft?.country),
+      latitude: null,
+      longitude: null,
+      flags: [],
       user_agent: this.#text('net.user_agent', draft?.user_agent, USER_AGENT_LENGTH_MAX),
       ua_family: '',
       ja4: this.#name('net.ja4', draft?.ja4),
