@@ -21,7 +21,7 @@ import { toFinding, type FindingContent } from './finding_identity.ts';
 
 /** Events read per entity; beyond it the earliest are kept, and the cut is counted. */
 export const EVENTS_PER_ENTITY_MAX = 2_000;
-/** Facts read per entity; beyond it the earliest are kept, and the cut is counted. */
+/** Facts read per entity; beyond it the first by name, key and time are kept, and the cut is counted. */
 export const FACTS_PER_ENTITY_MAX = 20_000;
 /** References per query, so that a statement stays small. */
 const IDS_PER_QUERY_MAX = 5_000;
@@ -57,10 +57,7 @@ export async function readUnits(
 ): Promise<readonly Unit[]> {
   const candidates = detector.candidates(scope);
   const isDaily = detector.docs.episodes === 'daily';
-  // An event also decides about the next day where a look-back reaches over midnight.
-  const days = isDaily
-    ? sql`arrayJoin(arrayDistinct([toString(toDate(at, 'UTC')), toString(toDate(at + toIntervalMillisecond(${param.uint(detector.lookbackMs)}), 'UTC'))]))`
-    : sql`''`;
+  const days = isDaily ? daysDecidedBy(detector.lookbackMs) : sql`''`;
   const after =
     page.after === undefined
       ? sql``
@@ -68,6 +65,19 @@ export async function readUnits(
   return store.query<Unit>(sql`
     SELECT entity, day FROM (SELECT toString(entity) AS entity, ${days} AS day FROM (${candidates}) WHERE entity != '')
     ${after} GROUP BY entity, day ORDER BY entity, day LIMIT ${param.uint(page.limit)}`);
+}
+
+/** How far ahead of the store's clock an event may be stamped and still be judged in whatever order, s. */
+const AHEAD_SECONDS = 3_600;
+
+/**
+ * An event decides about every day that a look-back reaches it from: a late one may explain what followed weeks after.
+ * Days to come are left out, since what happens then asks for itself.
+ */
+function daysDecidedBy(lookbackMs: number): Sql {
+  const reach = sql`at + toIntervalMillisecond(${param.uint(lookbackMs)})`;
+  const limit = sql`greatest(at, now64(9, 'UTC')) + toIntervalSecond(${param.uint(AHEAD_SECONDS)})`;
+  return sql`arrayJoin(arrayMap(d -> toString(toDate(d)), range(toUInt32(toDate(at, 'UTC')), toUInt32(toDate(least(${reach}, ${limit}), 'UTC')) + 1)))`;
 }
 
 /**
@@ -158,7 +168,7 @@ async function readHistories(
   await events.load(mentions);
   const direct = collect(mentions, events);
   const asked = detector.facts({ tenant, ...selection, entities });
-  const facts = asked === undefined ? NO_FACTS : await readFacts(store, asked, known);
+  const facts = asked === undefined ? NO_FACTS : await readFacts(store, asked, known, names);
   const followed = new Map<string, FollowRefs>();
   for (const entity of selection.entities) {
     const own = direct.get(entity) ?? [];
@@ -195,7 +205,12 @@ interface Facts {
 const NO_FACTS: Facts = { byEntity: new Map(), truncated: 0 };
 
 /** A rule's facts by canonical entity, in an order that does not depend on how they were stored. */
-async function readFacts(store: Store, asked: Sql, known: ReferenceNames): Promise<Facts> {
+async function readFacts(
+  store: Store,
+  asked: Sql,
+  known: ReferenceNames,
+  names: NameReader,
+): Promise<Facts> {
   const rows = await store.query<{
     entity: string;
     name: string;
@@ -205,11 +220,13 @@ async function readFacts(store: Store, asked: Sql, known: ReferenceNames): Promi
   }>(sql`
     SELECT toString(entity) AS entity, toString(name) AS name, toString(key) AS key, at AS t, toFloat64(value) AS value FROM (${asked})
     ORDER BY entity, name, key, t, value LIMIT ${param.uint(FACTS_PER_ENTITY_MAX)} BY entity`);
+  // A key may be a reference, too: a network, for instance.
+  const keys = await names(rows.map((r) => r.key));
   const byEntity = new Map<string, EntityFact[]>();
-  for (const { entity, t, ...fact } of rows) {
+  for (const { entity, t, key, ...fact } of rows) {
     const canonical = known.canonical(entity);
     const own = byEntity.get(canonical) ?? [];
-    own.push({ ...fact, at: nsOfClickHouseTime(t) });
+    own.push({ ...fact, key: keys.canonical(key), at: nsOfClickHouseTime(t) });
     byEntity.set(canonical, own);
   }
   // An entity with several names has as many sorted runs; and ClickHouse sorts bytes, not code units.
@@ -280,7 +297,7 @@ async function readFollowed(
     ...(await ask(
       'families',
       (refs) =>
-        sql`SELECT toString(family_ref) AS entity, event_id, time AS at FROM grantscope.token_events WHERE ${ofTenant} AND family_ref IN ${param.uuids(refs)} AND kind = 'grant_revoked'`,
+        sql`SELECT toString(family_ref) AS entity, event_id, time AS at FROM grantscope.token_events WHERE ${ofTenant} AND token_ref IN (SELECT token_ref FROM grantscope.token_links WHERE ${ofTenant} AND anchor_ref IN ${param.uuids(refs)}) AND family_ref IN ${param.uuids(refs)} AND kind = 'grant_revoked'`,
     )),
     ...(await ask(
       'grants',

@@ -1,5 +1,5 @@
 import type { BoundDetector, ClientLookup, EventFact } from '../model/define_detector.ts';
-import { param, sql, type Sql } from '../model/sql.ts';
+import { joinSql, param, sql, type Sql } from '../model/sql.ts';
 import type { Store } from '../store/client.ts';
 import { nsOfClickHouseTime } from '../store/read_events.ts';
 
@@ -15,7 +15,11 @@ export interface News {
   readonly timeTo: bigint;
   /** Undefined: anything may be among them. */
   readonly facts: readonly EventFact[] | undefined;
+  /** Rules whose screen was asked, and how many events it let through; a rule that is missing was not asked. */
+  readonly screened: ReadonlyMap<string, number>;
 }
+
+const NOT_ASKED: ReadonlyMap<string, number> = new Map();
 
 /** Nobody looked: every rule is concerned. */
 export const UNKNOWN_NEWS: News = {
@@ -23,23 +27,40 @@ export const UNKNOWN_NEWS: News = {
   timeFrom: 0n,
   timeTo: 2n ** 63n - 1n,
   facts: undefined,
+  screened: NOT_ASKED,
 };
 
 type FactRow = readonly [string, string, readonly string[], readonly string[], number | boolean];
 
 /**
- * Looks once at the events that satisfy `condition`: about 8 CPU ms per 20,000 events on the embedded engine, which
- * is what each query of candidates costs at least.
+ * Looks once at the events that satisfy `condition`, and asks the screens of these rules in the same scan: about 8 CPU ms
+ * per 20,000 events on the embedded engine, which is what each query of candidates costs at least.
  */
-export async function readNews(store: Store, tenant: string, condition: Sql): Promise<News> {
-  const [row] = await store.query<{ n: string; t0: string; t1: string; facts: FactRow[] }>(sql`
-    SELECT sum(n) AS n, min(t0) AS t0, max(t1) AS t1,
+export async function readNews(
+  store: Store,
+  tenant: string,
+  condition: Sql,
+  detectors: readonly BoundDetector[] = [],
+): Promise<News> {
+  const asked = detectors.flatMap(({ docs, screen }) =>
+    screen === undefined ? [] : [{ rule: docs.id, screen }],
+  );
+  const counts = asked.map(({ screen }) => sql`countIf(${screen})`);
+  const [row] = await store.query<{
+    n: string;
+    t0: string;
+    t1: string;
+    facts: FactRow[];
+    passed: string[];
+  }>(sql`
+    SELECT sum(n) AS n, min(t0) AS t0, max(t1) AS t1, sumForEach(passed) AS passed,
       groupArray(${param.uint(FACTS_MAX + 1)})((kind, outcome, roles, types, has_group)) AS facts
     FROM (
       SELECT kind, outcome, tokens.role AS roles, tokens.type AS types,
         grant_ref != toUUID('00000000-0000-0000-0000-000000000000')
           OR arrayExists(f -> f != toUUID('00000000-0000-0000-0000-000000000000'), tokens.family_ref) AS has_group,
-        count() AS n, min(time) AS t0, max(time) AS t1
+        count() AS n, min(time) AS t0, max(time) AS t1,
+        [${joinSql(counts, ', ', sql`toUInt64(0)`)}] AS passed
       FROM grantscope.auth_events WHERE tenant = ${param.string(tenant)} AND ${condition}
       GROUP BY kind, outcome, roles, types, has_group
     )`);
@@ -49,6 +70,7 @@ export async function readNews(store: Store, tenant: string, condition: Sql): Pr
     timeFrom: nsOfClickHouseTime(row?.t0 ?? '1970-01-01 00:00:00'),
     timeTo: nsOfClickHouseTime(row?.t1 ?? '1970-01-01 00:00:00'),
     facts: facts.length > FACTS_MAX ? undefined : facts.map(factOf),
+    screened: new Map(asked.map(({ rule }, i) => [rule, Number(row?.passed[i] ?? 0)])),
   };
 }
 
@@ -58,7 +80,7 @@ function factOf([kind, outcome, roles, types, hasGroup]: FactRow): EventFact {
 
 /** Whether a rule has anything to do about these events. */
 export function isConcerned(detector: BoundDetector, news: News, clients: ClientLookup): boolean {
-  if (news.rows === 0) return false;
+  if (news.rows === 0 || news.screened.get(detector.docs.id) === 0) return false;
   return news.facts === undefined || news.facts.some((f) => detector.concerns(f, clients));
 }
 
@@ -114,5 +136,15 @@ function merge(a: News, b: News): News {
     timeFrom: a.timeFrom < b.timeFrom ? a.timeFrom : b.timeFrom,
     timeTo: a.timeTo > b.timeTo ? a.timeTo : b.timeTo,
     facts,
+    screened: mergeScreened(a.screened, b.screened),
   };
+}
+
+/** Only what was asked of both is known of the two together. */
+function mergeScreened(
+  a: ReadonlyMap<string, number>,
+  b: ReadonlyMap<string, number>,
+): ReadonlyMap<string, number> {
+  const both = [...a].filter(([rule]) => b.has(rule));
+  return new Map(both.map(([rule, n]) => [rule, n + (b.get(rule) ?? 0)]));
 }

@@ -237,8 +237,7 @@ export class Runner {
     // What came before this process began is unknown, so the first sweep runs all rules.
     const range = { from: from ?? visibleTo, to: visibleTo };
     if (from !== undefined && range.from >= range.to) return;
-    const { store, tenant } = this.#options;
-    this.#newsLog.add(range.from, range.to, await readNews(store, tenant, ingestCondition(range)));
+    this.#newsLog.add(range.from, range.to, await this.#readNews(range));
   }
 
   async #loadStates(now: bigint): Promise<RuleState[]> {
@@ -448,10 +447,22 @@ export class Runner {
     const key = `${range.from} ${range.to}`;
     const before = cycle.news.get(key);
     if (before !== undefined) return before;
-    const { store, tenant } = this.#options;
-    const news = await readNews(store, tenant, ingestCondition(range));
+    const news = await this.#readNews(range);
     cycle.news.set(key, news);
     return news;
+  }
+
+  /** A screen that the store refuses must cost its own rule's saving, not every rule its news. */
+  async #readNews(range: IngestRange): Promise<News> {
+    const { store, tenant, detectors, log } = this.#options;
+    const condition = ingestCondition(range);
+    try {
+      return await readNews(store, tenant, condition, detectors);
+    } catch (error) {
+      const news = await readNews(store, tenant, condition);
+      log.warn({ err: error }, `the rules' screens could not be asked: ${messageOf(error)}`);
+      return news;
+    }
   }
 
   async #runQueue(

@@ -304,6 +304,7 @@ describe('news', () => {
     timeFrom: BigInt(rows),
     timeTo: BigInt(rows),
     facts: [{ kind, outcome: 'success', roles: [], types: [], hasGroup: false }],
+    screened: new Map([['a', rows]]),
   });
   it('are known between two points only where all of it was looked at', () => {
     const log = new NewsLog();
@@ -321,6 +322,10 @@ describe('news', () => {
       2n,
       ['login', 'api_accessed'],
     ]);
+    expect([...both.screened]).toEqual([['a', 3]]);
+    // A screen that was asked of a part alone says nothing about the whole.
+    log.add(30n, 40n, { ...news(1, 'login'), screened: new Map([['b', 0]]) });
+    expect([...log.between(20n, 40n).screened]).toEqual([]);
   });
 });
 
@@ -354,7 +359,7 @@ it('a rule that is not concerned has no candidates, and a first look names all t
           const to = await storeNow(engine.store);
           const condition = ingestCondition({ from, to });
           from = to;
-          const fresh = await readNews(engine.store, tenant, condition);
+          const fresh = await readNews(engine.store, tenant, condition, bound);
           const registrations = await readRegistrations(engine.store, tenant);
           const clients = new ClientRegistry(world.clients, registrations);
           const scope = makeScope(tenant, condition, fresh, clients);
