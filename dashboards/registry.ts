@@ -24,6 +24,7 @@ const Panel = z.strictObject({
   unit: z.string().min(1),
   width: z.number().int().min(2).max(GRID_COLUMNS),
   height: z.number().int().min(2).max(30),
+  stepSecondsMin: z.int().min(1).optional(),
   queries: z
     .array(Query)
     .min(1)

@@ -108,6 +108,7 @@ function panelBuilder(panel: PanelDefinition): PanelBuilder {
     .description(panel.description)
     .unit(panel.unit)
     .targets(panel.queries.map(target));
+  if (panel.stepSecondsMin !== undefined) builder.interval(`${panel.stepSecondsMin}s`);
   for (const [column, route] of Object.entries(panel.links ?? {})) {
     builder.overrideByName(column, [
       {

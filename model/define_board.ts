@@ -37,6 +37,8 @@ export interface PanelDefinition {
   readonly unit: string;
   readonly width: number;
   readonly height: number;
+  /** Shortest step between two points, s, for queries over rollups that know no shorter one. Default: none. */
+  readonly stepSecondsMin?: number;
   /** One data source a panel. */
   readonly queries: readonly PanelQuery[];
   readonly thresholds?: readonly PanelThreshold[];

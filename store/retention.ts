@@ -16,6 +16,7 @@ export async function applyRetention(store: Store, retention: Retention): Promis
   const rules: readonly (readonly [table: string, column: string, days: number])[] = [
     ['grantscope.auth_events', 'time', retention.events_days],
     ['grantscope.token_events', 'time', retention.events_days],
+    ['grantscope.token_links', 'last_seen', retention.events_days],
     ['grantscope.otel_traces', 'Timestamp', retention.traces_days],
     ['grantscope.otel_logs', 'Timestamp', retention.traces_days],
     ['grantscope.findings', 'last_event_time', retention.findings_days],

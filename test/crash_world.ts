@@ -170,8 +170,9 @@ export async function expectExactlyOnce(store: Store, world: CrashWorld): Promis
     sql`SELECT (SELECT toUInt32(count()) FROM grantscope.token_events) AS tokens,
                (SELECT toUInt32(sum(good)) FROM grantscope.slo_minutes) AS good,
                (SELECT toUInt32(sum(bad)) FROM grantscope.slo_minutes) AS bad,
+               (SELECT toUInt32(sum(events)) FROM grantscope.outcome_minutes) AS outcomes,
                (SELECT toUInt32(sum(events)) FROM grantscope.event_minutes) AS minutes`,
   );
   const owed = world.events.size;
-  expect(counts).toEqual({ tokens: owed, good: owed, bad: 0, minutes: owed });
+  expect(counts).toEqual({ tokens: owed, good: owed, bad: 0, outcomes: owed, minutes: owed });
 }

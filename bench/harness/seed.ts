@@ -97,7 +97,7 @@ function uuidOf(domain: string, number: Sql): Sql {
  * Events `from` to `from + count` of `events`. Event i of an hour is of token i modulo the tokens of that hour, so that
  * a token's events are six minutes apart with all others in between; k counts the events of a token.
  */
-function insertStatement(from: number, count: number, events: number): Sql {
+export function insertStatement(from: number, count: number, events: number): Sql {
   const start = param.int64(BigInt(SEED_END_MS - DAY_MS) * 1_000_000n);
   const step = param.uint(Math.floor((DAY_MS * 1_000_000) / events));
   const perHour = param.uint(tokensPerHour(events) * EVENTS_PER_TOKEN);

@@ -103,14 +103,11 @@ export async function lineageOf(
   const around = await read([...refs, ...families, ...parents]);
   const known = [...refs, ...parents.flatMap((p) => around.namesOf(p))];
   const ofFamilies = families.flatMap((f) => around.namesOf(f));
-  // Each way to a relative goes by its own index: one condition with OR would read the whole ledger.
-  const ledger = sql`SELECT token_ref FROM grantscope.token_events WHERE ${ofTenant(scope)}`;
+  // Children by their parent, members by their family: both are links, and both are read in the links' own order.
+  const anchors = param.uuids([...refs, ...ofFamilies]);
   const ways = [
     sql`SELECT arrayJoin(${param.uuids(known)}) AS token_ref`,
-    sql`${ledger} AND parent_ref IN ${self}`,
-    ...(ofFamilies.length === 0
-      ? []
-      : [sql`${ledger} AND family_ref IN ${param.uuids(ofFamilies)}`]),
+    sql`SELECT token_ref FROM grantscope.token_links WHERE ${ofTenant(scope)} AND anchor_ref IN ${anchors}`,
   ];
   const members = joinSql(ways, ' UNION ALL ');
   const byName = await tokenName(scope, read, members);
@@ -257,7 +254,7 @@ export async function kindsOfReference(
   const events = sql`grantscope.auth_events`;
   const ledger = sql`grantscope.token_events`;
   const rows = await scope.store.query<{ type: string; count: number | string }>(
-    sql`SELECT type, count FROM (${count('finding', sql`grantscope.findings FINAL`, sql`finding_id IN ${is}`)} UNION ALL ${count('token', ledger, sql`token_ref IN ${is}`)} UNION ALL ${count('family', ledger, sql`family_ref IN ${is}`)} UNION ALL ${count('subject', events, sql`(subject_ref IN ${is} OR actor_ref IN ${is})`)} UNION ALL ${count('session', events, sql`session_ref IN ${is}`)} UNION ALL ${count('grant', events, sql`grant_ref IN ${is}`)} UNION ALL ${count('event', events, sql`event_id IN ${is}`)}) WHERE count > 0`,
+    sql`SELECT type, count FROM (${count('finding', sql`grantscope.findings FINAL`, sql`finding_id IN ${is}`)} UNION ALL ${count('token', ledger, sql`token_ref IN ${is}`)} UNION ALL ${count('family', ledger, sql`token_ref IN (SELECT token_ref FROM grantscope.token_links WHERE ${ofTenant(scope)} AND anchor_ref IN ${is}) AND family_ref IN ${is}`)} UNION ALL ${count('subject', events, sql`(subject_ref IN ${is} OR actor_ref IN ${is})`)} UNION ALL ${count('session', events, sql`session_ref IN ${is}`)} UNION ALL ${count('grant', events, sql`grant_ref IN ${is}`)} UNION ALL ${count('event', events, sql`event_id IN ${is}`)}) WHERE count > 0`,
   );
   const order = ['finding', 'token', 'family', 'subject', 'session', 'grant', 'event'];
   return rows
