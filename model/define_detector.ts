@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import type { AuthEvent } from './auth_event.ts';
+import type { ClientType } from './client_metadata.ts';
 import type { PartialEvent } from './complete_event.ts';
 import type { EntityType, FindingFamily, Severity } from './finding.ts';
 import type { Ref } from './ids.ts';
@@ -21,6 +22,18 @@ import type { Sql } from './sql.ts';
 export interface RegisteredClient {
   readonly scopes: ReadonlySet<string> | undefined;
   readonly redirectUris: readonly string[] | undefined;
+  /** RFC 7591 section 2, as are the next two. */
+  readonly authMethod: string | undefined;
+  readonly grantTypes: ReadonlySet<string> | undefined;
+  readonly responseTypes: ReadonlySet<string> | undefined;
+  /** Stated, or follows from the authentication method (RFC 6749 section 2.1). */
+  readonly type: ClientType | undefined;
+  /** Ids of the client's own keys (`jwks`). */
+  readonly keyIds: ReadonlySet<string> | undefined;
+  /** A client secret is set: stated, or follows from the authentication method. */
+  readonly hasSecret: boolean | undefined;
+  /** When the client came to be, ns; undefined where that is not known, or lies after `time`. */
+  readonly registeredAt: bigint | undefined;
 }
 
 /** What SQL needs to leave out what was registered all along; see `registryKey`. */
@@ -233,6 +246,14 @@ export interface DetectorExample {
     readonly client_id: string;
     readonly scope?: string;
     readonly redirect_uris?: string[];
+    readonly grant_types?: string[];
+    readonly response_types?: string[];
+    readonly token_endpoint_auth_method?: string;
+    readonly client_type?: ClientType;
+    readonly jwks_kids?: string[];
+    readonly has_secret?: boolean;
+    /** Epoch seconds. */
+    readonly client_id_issued_at?: number;
   }[];
   readonly events: readonly ExampleEvent[];
   readonly expect: readonly ExpectedFinding[];

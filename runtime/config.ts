@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
+import { CLIENT_TYPES } from '../model/client_metadata.ts';
 import { GrantscopeError } from './errors.ts';
 import { HASH_KEY_LENGTH_MIN } from './keyring.ts';
 import { LOG_LEVELS } from './log.ts';
@@ -143,7 +144,16 @@ const ClientEntry = z.strictObject({
   /** Scopes the client may be granted. */
   scope: z.string().optional(),
   grant_types: z.array(z.string()).optional(),
+  response_types: z.array(z.string()).optional(),
   token_endpoint_auth_method: z.string().optional(),
+  /** RFC 6749 section 2.1; follows from token_endpoint_auth_method where it is left out. */
+  client_type: z.enum(CLIENT_TYPES).optional(),
+  /** Ids of the client's own keys. */
+  jwks_kids: z.array(z.string()).optional(),
+  /** Whether a client secret is set; follows from token_endpoint_auth_method where it is left out. */
+  has_secret: z.boolean().optional(),
+  /** When the client was registered, epoch seconds. */
+  client_id_issued_at: z.number().int().min(0).optional(),
 });
 export type ClientEntry = z.infer<typeof ClientEntry>;
 
