@@ -16,11 +16,7 @@ import { kindIn } from './_ledger.ts';
 import { known } from './_origin.ts';
 import { DAY_MS, episodeOf, factsNamed, inWindow } from './_windows.ts';
 
-const USE_KINDS: readonly EventKind[] = [
-  'authorization_requested',
-  'token_issued',
-  'code_issued',
-];
+const USE_KINDS: readonly EventKind[] = ['authorization_requested', 'token_issued', 'code_issued'];
 const REGISTRATION_KINDS: readonly EventKind[] = ['client_registered', 'client_updated'];
 const KINDS: readonly EventKind[] = [...USE_KINDS, ...REGISTRATION_KINDS];
 
