@@ -15,6 +15,7 @@ export class DetectorMetrics {
   readonly skipped;
   readonly forgotten;
   readonly rotation;
+  readonly blindSources;
 
   constructor(metrics: Metrics) {
     const rule = ['rule'] as const;
@@ -75,6 +76,11 @@ export class DetectorMetrics {
     this.rotation = metrics.gauge(
       'grantscope_detector_sweep_behind_seconds',
       'Ingest time since which the sweep of a rule has not been through yet.',
+      rule,
+    );
+    this.blindSources = metrics.gauge(
+      'grantscope_detector_blind_sources',
+      'Sources that leave out a field which a rule needs.',
       rule,
     );
   }

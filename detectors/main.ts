@@ -4,6 +4,8 @@ import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import type { Component } from '../runtime/lifecycle.ts';
 import type { Store } from '../store/client.ts';
 import { backtest, type RuleBacktest } from './backtest.ts';
+import { BLIND_RULE, BlindParameters } from './blind.ts';
+import { coverageRange, readCoverage, type Coverage } from './coverage.ts';
 import { DetectorMetrics } from './detector_metrics.ts';
 import type { FindingContent } from './finding_identity.ts';
 import { bindDetectors, detectorById, loadDetectors } from './registry.ts';
@@ -66,6 +68,7 @@ export async function startDetectors(
     clock: runtime.clock,
     log: runtime.log,
     metrics: new DetectorMetrics(runtime.metrics),
+    blind: BlindParameters.parse(runtime.config.detectors[BLIND_RULE.id] ?? {}),
     ...options,
   });
   return new DetectorLoop(runtime, runner);
@@ -149,13 +152,29 @@ class DetectorLoop implements Component {
 
 const RuleInput = z.strictObject({ rule: z.string() });
 
-/** Registers `backtest`, `rules_list` and `rules_show` (runtime/operations.ts), once per runtime. */
+/** How far back the coverage is read where nothing else is asked for, ms. */
+const COVERAGE_WINDOW_MS = 86_400_000;
+
+/** Input of the operation `rules_coverage`: without times, the last day or as much of it as is quickly read. */
+export const CoverageInput = z.strictObject({
+  rule: z.string().optional(),
+  from: z.iso.datetime({ offset: true }).optional(),
+  to: z.iso.datetime({ offset: true }).optional(),
+});
+
+/** Result of the operation `rules_coverage`. */
+export interface CoverageReport extends Coverage {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** Registers `backtest`, `rules_list`, `rules_show` and `rules_coverage` (runtime/operations.ts), once per runtime. */
 export async function registerDetectorOperations(runtime: Runtime, store: Store): Promise<void> {
   const detectors = await loadDetectors();
   const bound = bindDetectors(detectors, runtime.config.detectors);
   runtime.operations.register('rules_list', () =>
     Promise.resolve(
-      bound.map(({ docs }) => ({
+      [...bound.map((b) => b.docs), BLIND_RULE].map((docs) => ({
         id: docs.id,
         version: docs.version,
         title: docs.title,
@@ -166,12 +185,18 @@ export async function registerDetectorOperations(runtime: Runtime, store: Store)
     ),
   );
   runtime.operations.register('rules_show', (input) => {
+    const blind = BlindParameters.parse(runtime.config.detectors[BLIND_RULE.id] ?? {});
+    if (check(RuleInput, input).rule === BLIND_RULE.id)
+      return Promise.resolve({ ...BLIND_RULE, parameters: blind });
     const { id } = detectorById(detectors, check(RuleInput, input).rule);
     const found = bound.find((b) => b.docs.id === id);
     return Promise.resolve(
       found === undefined ? undefined : { ...found.docs, parameters: found.params },
     );
   });
+  runtime.operations.register('rules_coverage', (input) =>
+    coverage(runtime, store, detectors, check(CoverageInput, input)),
+  );
   runtime.operations.register('backtest', async (input, progress) => {
     const asked = check(BacktestInput, input);
     const chosen = chooseDetectors(detectors, runtime.config.detectors, asked);
@@ -188,6 +213,26 @@ export async function registerDetectorOperations(runtime: Runtime, store: Store)
     });
     return report(asked, result);
   });
+}
+
+async function coverage(
+  runtime: Runtime,
+  store: Store,
+  detectors: Loaded,
+  asked: z.output<typeof CoverageInput>,
+): Promise<CoverageReport> {
+  const { tenant } = runtime.config;
+  const rules = asked.rule === undefined ? detectors : [detectorById(detectors, asked.rule)];
+  const to = asked.to === undefined ? BigInt(runtime.clock.nowMs()) * 1_000_000n : nsOf(asked.to);
+  const range =
+    asked.from === undefined
+      ? await coverageRange(store, tenant, to, COVERAGE_WINDOW_MS)
+      : { from: nsOf(asked.from), to };
+  if (range.from >= range.to)
+    throw new GrantscopeError('invalid_argument', 'from: must be before to');
+  const iso = (ns: bigint): string => new Date(Number(ns / 1_000_000n)).toISOString();
+  const found = await readCoverage(store, tenant, rules, range);
+  return { from: iso(range.from), to: iso(range.to), ...found };
 }
 
 function check<T extends z.ZodType>(schema: T, input: unknown): z.output<T> {

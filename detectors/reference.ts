@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Detector } from '../model/define_detector.ts';
+import { BLIND_RULE, BlindParameters } from './blind.ts';
 import { loadDetectors } from './registry.ts';
 
 /** Bars would end a table cell. */
@@ -27,7 +28,7 @@ export interface ParameterDoc {
   readonly allowed: string;
 }
 
-export function parameterDocs(detector: Detector): readonly ParameterDoc[] {
+export function parameterDocs(detector: Pick<Detector, 'parameters'>): readonly ParameterDoc[] {
   const json = ParameterSchema.parse(z.toJSONSchema(detector.parameters, { io: 'input' }));
   return Object.entries(json.properties).map(([name, p]) => ({
     name,
@@ -43,7 +44,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
   return [line(head), line(head.map(() => '---')), ...rows.map(line)];
 }
 
-function renderDetector(d: Detector): string {
+function renderDetector(d: Omit<Detector, 'bind'>): string {
   const lines = [
     `## ${d.title}`,
     '',
@@ -77,10 +78,9 @@ function renderDetector(d: Detector): string {
     '',
     ...d.falsePositives.map((f) => `- ${f}`),
     '',
-    'Examples that are run as tests:',
-    '',
+    ...(d.examples.length === 0 ? [] : ['Examples that are run as tests:', '']),
     ...d.examples.map((e) => `- ${e.name}`),
-    '',
+    ...(d.examples.length === 0 ? [] : ['']),
     `References: ${d.references.join('; ')}. Runbook: [alerts/runbooks/${d.id}.md](../../alerts/runbooks/${d.id}.md).`,
   ];
   return lines.join('\n');
@@ -88,7 +88,8 @@ function renderDetector(d: Detector): string {
 
 /** The page docs/reference/detectors.md, from the definitions alone. */
 export async function renderDetectorReference(): Promise<string> {
-  const detectors = await loadDetectors();
+  const blind = { ...BLIND_RULE, parameters: BlindParameters };
+  const detectors = [...(await loadDetectors()), blind];
   const overview = table(
     ['Rule', 'Title', 'Family', 'Severity', 'References'],
     detectors.map((d) => [

@@ -2,6 +2,7 @@ import { AUTH_EVENT_FIELDS } from '../model/event_fields.ts';
 import type { BoundDetector, Detector } from '../model/define_detector.ts';
 import { GrantscopeError } from '../runtime/errors.ts';
 import { loadDefinitions } from '../runtime/registry.ts';
+import { BLIND_RULE, BlindParameters } from './blind.ts';
 
 function isDetector(candidate: unknown): candidate is Detector {
   return (
@@ -39,10 +40,11 @@ export function bindDetectors(
   detectors: readonly Detector[],
   overrides: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
 ): readonly BoundDetector[] {
-  const ids = detectors.map((d) => d.id);
+  const ids = [...detectors.map((d) => d.id), BLIND_RULE.id];
   const problems = Object.keys(overrides)
     .filter((id) => !ids.includes(id))
     .map((id) => `detectors.${id}: unknown rule; allowed: ${ids.join(', ')}`);
+  problems.push(...blindProblems(overrides[BLIND_RULE.id]));
   const bound: BoundDetector[] = [];
   for (const detector of detectors) {
     const result = detector.bind(overrides[detector.id] ?? {});
@@ -52,6 +54,16 @@ export function bindDetectors(
   if (problems.length > 0)
     throw new GrantscopeError('config_invalid', problems.join('; '), { stage: 'starting' });
   return bound;
+}
+
+function blindProblems(overrides: Readonly<Record<string, unknown>> | undefined): string[] {
+  const parsed = BlindParameters.safeParse(overrides ?? {});
+  if (parsed.success) return [];
+  const allowed = Object.keys(BlindParameters.shape).join(', ');
+  return parsed.error.issues.map((issue) => {
+    const path = ['detectors', BLIND_RULE.id, ...issue.path].join('.');
+    return `${path}: ${issue.message}; allowed parameters: ${allowed}`;
+  });
 }
 
 function describeProblem(detector: Detector, problem: { path: string; message: string }): string {

@@ -5,6 +5,7 @@ import type { Log } from '../runtime/log.ts';
 import { inSpan } from '../runtime/telemetry.ts';
 import type { Store } from '../store/client.ts';
 import { readRenamedEntities } from '../store/reference_names.ts';
+import { BLIND_RULE, BlindParameters, checkBlindness } from './blind.ts';
 import { ClientRegistry, readRegistrations, type StatedClient } from './client_registry.ts';
 import { evaluateUnits, readUnits, type Unit } from './engine.ts';
 import {
@@ -53,6 +54,8 @@ export interface RunnerLimits extends WatchLimits {
    * a row may show up later than its inserted_at says; the embedded engine runs them one after the other.
    */
   readonly overlapMs: number;
+  /** Pause between two looks at which fields the sources fill, ms. */
+  readonly blindIntervalMs: number;
 }
 
 export const RUNNER_LIMITS: RunnerLimits = {
@@ -65,6 +68,7 @@ export const RUNNER_LIMITS: RunnerLimits = {
   sweepRowsMax: 2_000_000,
   warmMs: 600_000,
   overlapMs: 2_000,
+  blindIntervalMs: 600_000,
 };
 
 const NS_PER_MS = 1_000_000n;
@@ -144,6 +148,8 @@ export interface RunnerOptions {
   readonly log: Log;
   readonly metrics: DetectorMetrics;
   readonly limits?: Partial<RunnerLimits>;
+  /** Of the engine's own look at rules that cannot see. */
+  readonly blind?: BlindParameters;
 }
 
 /**
@@ -160,6 +166,7 @@ export class Runner {
   #states: RuleState[] | undefined;
   #registry: ClientRegistry | undefined;
   #lastSweep: bigint | undefined;
+  #lastBlindLook: bigint | undefined;
   #evictionsCounted = 0;
 
   constructor(options: RunnerOptions) {
@@ -189,11 +196,35 @@ export class Runner {
     for (const state of states) if ((await run(state, 'live')).hasMore) isBehind.add(state);
     for (const state of states)
       if (state.isSweepOwed && !isBehind.has(state)) await run(state, 'sweep');
+    if (cycle.isSweepDue && isBehind.size === 0) {
+      const blind = await this.#lookForBlindness(now);
+      total = { ...total, changes: addChanges(total.changes, blind) };
+    }
     await this.#saveWatermarks(states);
     const { evictions } = this.#watcher;
     this.#options.metrics.forgotten.inc(evictions - this.#evictionsCounted);
     this.#evictionsCounted = evictions;
     return total;
+  }
+
+  /** Which rules cannot see, now and then: what a rule is silent about would otherwise look like peace. */
+  async #lookForBlindness(now: bigint): Promise<FindingChanges> {
+    const every = BigInt(this.#limits.blindIntervalMs) * NS_PER_MS;
+    if (this.#lastBlindLook !== undefined && now - this.#lastBlindLook < every) return NO_CHANGES;
+    this.#lastBlindLook = now;
+    const { store, tenant, detectors, clock, metrics, log } = this.#options;
+    const parameters = this.#options.blind ?? BlindParameters.parse({});
+    const rules = detectors.map((d) => d.docs);
+    try {
+      const look = await checkBlindness({ store, tenant, rules, parameters }, clock.nowMs());
+      for (const [rule, sources] of look.blindSources) metrics.blindSources.set({ rule }, sources);
+      metrics.countChanges(BLIND_RULE.id, look.changes);
+      return look.changes;
+    } catch (error) {
+      metrics.errors.inc({ rule: BLIND_RULE.id });
+      log.error({ err: error, rule: BLIND_RULE.id }, `detector failed: ${messageOf(error)}`);
+      return NO_CHANGES;
+    }
   }
 
   /** Cycles until nothing is left to do; for imports, tests and shutdown. */

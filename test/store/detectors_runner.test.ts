@@ -9,6 +9,7 @@ import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql } from '../../model/sql.ts';
 import { ManualClock } from '../../runtime/clock.ts';
 import { Metrics } from '../../runtime/metrics.ts';
+import { loadDetectors } from '../../detectors/registry.ts';
 import { insertEvents } from '../../store/insert.ts';
 import { readEvents } from '../../store/read_events.ts';
 import { eventAt, makeRunner, readFindings, WORLD_NOW_MS } from '../detector_world.ts';
@@ -128,7 +129,7 @@ describe('runner', () => {
     const [mark] = await engine.store.query<{ n: string }>(
       sql`SELECT uniqExact(rule_id) AS n FROM grantscope.detector_watermarks WHERE tenant = ${param.string(tenant)} AND swept_to > now() - 60`,
     );
-    expect(Number(mark?.n)).toBe(8);
+    expect(Number(mark?.n)).toBe((await loadDetectors()).length);
     await insertEvents(engine.store, replay(tenant, 'after'));
     const changes = await (await makeRunner(engine.store, tenant)).drain();
     expect(changes.opened).toBe(1);
@@ -190,7 +191,12 @@ describe('detectors in the server', () => {
     const ids = await hinted;
     const { current } = await readFindings(engine.store, tenant);
     expect(current.map((f) => f['finding_id'])).toEqual(ids);
-    expect(runtime.operations.names).toEqual(['backtest', 'rules_list', 'rules_show']);
+    expect(runtime.operations.names).toEqual([
+      'backtest',
+      'rules_coverage',
+      'rules_list',
+      'rules_show',
+    ]);
     const backtest = runtime.operations.get('backtest')!;
     const ask = async (more: Record<string, unknown>): Promise<BacktestReport> =>
       (await backtest(
