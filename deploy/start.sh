@@ -5,4 +5,4 @@ if [ -r /run/secrets/clickhouse_password ]; then
   CLICKHOUSE_PASSWORD=$(cat /run/secrets/clickhouse_password)
   export CLICKHOUSE_PASSWORD
 fi
-exec node /app/dist/cli/main.js "$@"
+exec node --max-semi-space-size=64 /app/dist/cli/main.js "$@"

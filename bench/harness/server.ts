@@ -21,6 +21,9 @@ export interface RunningServer {
   stop(): Promise<void>;
 }
 
+/** As `npm start` gives them: room for the objects of some requests, so that few outlive a collection of garbage. */
+const NODE_FLAGS = ['--max-semi-space-size=64'];
+
 /** The built product (`npm run build:server` first) as its users start it, on free ports. */
 export async function startServer(
   dataDir: string,
@@ -31,17 +34,21 @@ export async function startServer(
 ): Promise<RunningServer> {
   const began = performance.now();
   const main = join(packageRoot, 'dist', 'cli', 'main.js');
-  const child = spawn(process.execPath, [main, 'serve', ...(options.arguments ?? [])], {
-    env: {
-      PATH: process.env['PATH'],
-      GRANTSCOPE_DATA_DIR: dataDir,
-      GRANTSCOPE_COLLECTOR_LISTEN: '127.0.0.1:0',
-      GRANTSCOPE_API_LISTEN: '127.0.0.1:0',
-      GRANTSCOPE_LOG_LEVEL: 'warn',
-      ...options.env,
+  const child = spawn(
+    process.execPath,
+    [...NODE_FLAGS, main, 'serve', ...(options.arguments ?? [])],
+    {
+      env: {
+        PATH: process.env['PATH'],
+        GRANTSCOPE_DATA_DIR: dataDir,
+        GRANTSCOPE_COLLECTOR_LISTEN: '127.0.0.1:0',
+        GRANTSCOPE_API_LISTEN: '127.0.0.1:0',
+        GRANTSCOPE_LOG_LEVEL: 'warn',
+        ...options.env,
+      },
+      stdio: ['ignore', 'pipe', 'inherit'],
     },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  );
   const api = announced(child, /(?:api|console)\s+(http:\S+)/i);
   // Who does not ask for it is not told that a server without an API ended.
   api.catch(() => undefined);
