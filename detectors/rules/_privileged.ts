@@ -1,0 +1,65 @@
+import { param, sql, type Sql } from '../../model/sql.ts';
+
+/**
+ * Scopes that let their holder administer: the words that most servers use, and those of some well-known APIs.
+ * `*` stands for any run of characters; case does not count.
+ */
+export const PRIVILEGED_SCOPES: readonly string[] = [
+  ...[
+    'admin',
+    'admin:*',
+    'admin.*',
+    'admin_*',
+    '*:admin',
+    '*.admin',
+    '*/admin',
+    '*_admin',
+    '*:admin:*',
+  ],
+  ...[
+    'root',
+    'superuser',
+    'sudo',
+    'full',
+    'full_access*',
+    '*:manage',
+    '*.manage',
+    'manage:*',
+    'manage-*',
+  ],
+  ...['impersonate', '*:impersonate', 'impersonation', '*:write_all', '*:delete_all'],
+  // Microsoft Graph, Google, GitHub, GitLab, Auth0.
+  ...['*.ReadWrite.All', '*.FullControl.All', 'RoleManagement.*', 'Directory.AccessAsUser.All'],
+  ...['https://www.googleapis.com/auth/admin.*', 'https://www.googleapis.com/auth/cloud-platform'],
+  ...[
+    'delete_repo',
+    'site_admin',
+    'create:client_grants',
+    'update:client_keys',
+    'read:client_keys',
+  ],
+];
+
+/** A regular expression, for JavaScript and for RE2, that matches what one of the patterns matches. */
+function expressionOf(patterns: readonly string[]): string {
+  const alternatives = patterns.map((p) =>
+    p
+      .split('*')
+      .map((part) => part.replace(/[.+?^${}()|[\]\\/]/g, '\\$&'))
+      .join('.*'),
+  );
+  return `^(?:${alternatives.join('|')})$`;
+}
+
+/** Tells whether a scope is privileged; with no patterns, none is. */
+export function privilegedTest(patterns: readonly string[]): (scope: string) => boolean {
+  if (patterns.length === 0) return () => false;
+  const expression = new RegExp(expressionOf(patterns), 'is');
+  return (scope) => expression.test(scope);
+}
+
+/** Rows of auth_events that grant a privileged scope, by the same patterns. */
+export function grantsPrivileged(patterns: readonly string[]): Sql {
+  if (patterns.length === 0) return sql`false`;
+  return sql`arrayExists(s -> match(s, ${param.string(`(?is)${expressionOf(patterns)}`)}), scopes_granted)`;
+}
