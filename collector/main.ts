@@ -11,6 +11,7 @@ import { findStoredEvents, latestStoredTime } from '../store/stored_events.ts';
 import { DeadLetters } from './dead_letters/dead_letters.ts';
 import { replayOperation } from './dead_letters/replay.ts';
 import { Pipeline } from './pipeline.ts';
+import { NetworkDatabases } from './processors/network_databases.ts';
 import { createScrubber, scrubberOptions } from './processors/scrub.ts';
 import { telemetryScrubber } from './processors/telemetry_scrubber.ts';
 import { createEventsRoute } from './receivers/events_http.ts';
@@ -35,10 +36,25 @@ export interface Collector extends Component {
 
 /** Registers `replay_dead_letters`, for a process that receives nothing itself too. */
 export async function registerCollectorOperations(runtime: Runtime, store: Store): Promise<void> {
+  await registerReplay(runtime, store, openNetworks(runtime));
+}
+
+async function registerReplay(
+  runtime: Runtime,
+  store: Store,
+  networks: NetworkDatabases | undefined,
+): Promise<void> {
   const sources = await loadSources();
   const scrubber = createScrubber(scrubberOptions(runtime.config.redaction));
-  const operation = replayOperation({ runtime, store, sources, scrubber });
+  const operation = replayOperation({ runtime, store, sources, scrubber, networks });
   runtime.operations.register('replay_dead_letters', operation);
+}
+
+/** The databases of `enrichment`; with hashed addresses, nobody may learn where one is. */
+function openNetworks({ config, log, metrics }: Runtime): NetworkDatabases | undefined {
+  const { enrichment, redaction } = config;
+  const withCoordinates = redaction.client_ip !== 'hash';
+  return NetworkDatabases.open({ settings: enrichment, withCoordinates, log, metrics });
 }
 
 /**
@@ -47,7 +63,8 @@ export async function registerCollectorOperations(runtime: Runtime, store: Store
  */
 export async function startCollector(runtime: Runtime, store: Store): Promise<Collector> {
   const { config, log, metrics, clock, hints } = runtime;
-  await registerCollectorOperations(runtime, store);
+  const networks = openNetworks(runtime);
+  await registerReplay(runtime, store, networks);
   const folder = join(config.dataDir, 'spool');
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const spool = await Spool.open({
@@ -79,7 +96,8 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
     metrics,
   });
   writer.start();
-  const handle = await createHandler(runtime, spool, () => writer.isHealthy);
+  const handle = await createHandler(runtime, spool, networks, () => writer.isHealthy);
+  const following = networks?.follow();
   const server = await listen(handle, runtime);
   const { address, port, family } = server.address() as AddressInfo;
   const host = family === 'IPv6' ? `[${address}]` : address;
@@ -91,6 +109,7 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
       await close(server);
       await spool.close();
       await writer.drain(DRAIN_MS_MAX);
+      await following?.stop();
     },
   };
 }
@@ -100,6 +119,7 @@ type Route = (request: IncomingMessage, response: ServerResponse) => Promise<boo
 async function createHandler(
   runtime: Runtime,
   spool: Spool,
+  networks: NetworkDatabases | undefined,
   isWriterHealthy: () => boolean,
 ): Promise<Route> {
   const { config, log, metrics, clock, keyRing } = runtime;
@@ -117,6 +137,7 @@ async function createHandler(
   };
   const pipeline = new Pipeline({
     ...redaction,
+    networks,
     spool,
     retentionDays: config.retention.events_days,
     deadLetters: new DeadLetters({ ...redaction, perMinuteMax: config.deadLettersPerMinuteMax }),

@@ -18,6 +18,7 @@ import type { DeadLetters } from './dead_letters/dead_letters.ts';
 import { deadLettersTable, type DeadLetterRow } from './dead_letters/table.ts';
 import { Ledger, type SourceTally as RecordTally } from './ledger.ts';
 import { refusalOfTime } from './processors/clock_skew.ts';
+import type { NetworkLookup } from './processors/network_facts.ts';
 import { processDraft } from './processors/process_draft.ts';
 import type { Scrubber } from './processors/scrub.ts';
 import type { Spool } from './spool/spool.ts';
@@ -30,6 +31,8 @@ export interface PipelineDeps {
   readonly metrics: Metrics;
   readonly tenant: string;
   readonly clientIp: 'keep' | 'truncate' | 'hash';
+  /** Databases of networks; absent where none is configured. */
+  readonly networks?: NetworkLookup | undefined;
   readonly deadLetters: DeadLetters;
   /** `retention.events_days`: older events are accepted, and counted, since the store will not keep them. */
   readonly retentionDays?: number;
@@ -146,7 +149,7 @@ class Reading {
     const receivedAt = this.#receivedAt;
     const parsed = source.parse(record, { received_at: receivedAt });
     if (!parsed.ok) return parsed;
-    const { tenant, keyRing, scrubber, clientIp } = this.#deps;
+    const { tenant, keyRing, scrubber, clientIp, networks } = this.#deps;
     const contentSeed = `${this.#batch.contentHash}:${index}`;
     const events: AuthEvent[] = [];
     for (const draft of parsed.events) {
@@ -159,6 +162,7 @@ class Reading {
         keyRing,
         scrubber,
         clientIp,
+        networks,
       });
       if (!processed.ok) return processed;
       const refusal = refusalOfTime(processed.event.time, receivedAt);

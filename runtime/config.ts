@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
 import { CLIENT_TYPES } from '../model/client_metadata.ts';
+import { EnrichmentSettings } from './enrichment_settings.ts';
 import { GrantscopeError } from './errors.ts';
 import { HASH_KEY_LENGTH_MIN } from './keyring.ts';
 import { LOG_LEVELS } from './log.ts';
@@ -189,6 +190,8 @@ const YamlFile = z.strictObject({
     .default({}),
   /** What is dropped beyond the product's own rules, and what becomes of addresses. */
   redaction: RedactionSettings.prefault({}),
+  /** Databases that say of an address what system, country and kind of network it is of. */
+  enrichment: EnrichmentSettings.prefault({}),
   keys: z
     .strictObject({
       /** Longest life of a token, days: how long two keys overlap in a rotation, at least. */

@@ -16,6 +16,7 @@ import type { Store } from '../../store/client.ts';
 import { clickHouseTime, insertEvents } from '../../store/insert.ts';
 import { findStoredEvents } from '../../store/stored_events.ts';
 import { refusalOfTime } from '../processors/clock_skew.ts';
+import type { NetworkLookup } from '../processors/network_facts.ts';
 import { processDraft } from '../processors/process_draft.ts';
 import type { Scrubber } from '../processors/scrubber.ts';
 import { Markers } from './marker.ts';
@@ -82,6 +83,7 @@ interface ReplayDeps {
   readonly store: Store;
   readonly sources: ReadonlyMap<string, SourceDefinition>;
   readonly scrubber: Scrubber;
+  readonly networks: NetworkLookup | undefined;
 }
 
 /**
@@ -177,7 +179,7 @@ class Replay {
   #readAgain(letter: Letter): Outcome {
     const source = this.#deps.sources.get(letter.source_id);
     if (source === undefined) return { letter, refused: 'unknown_source' };
-    const { runtime, scrubber } = this.#deps;
+    const { runtime, scrubber, networks } = this.#deps;
     const receivedAt = BigInt(letter.received_ns);
     const record: SourceRecord =
       letter.form === 'text'
@@ -196,6 +198,7 @@ class Replay {
         keyRing: runtime.keyRing,
         scrubber,
         clientIp: runtime.config.redaction.client_ip,
+        networks,
       });
       if (!processed.ok) return { letter, refused: processed.code };
       const refusal = refusalOfTime(processed.event.time, runtime.clock.nowNs());

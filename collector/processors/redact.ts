@@ -11,6 +11,7 @@ import { isUuid, type Ref, type RefDomain } from '../../model/ids.ts';
 import type { KeyRing } from '../../runtime/keyring.ts';
 import { identifyToken, isMaskedLiteral, type IdentifiedToken } from './canonical_token.ts';
 import { addressOf, type Address } from './enrich.ts';
+import { NOTHING_KNOWN, type NetworkLookup } from './network_facts.ts';
 import { isPlausibleTime, LIST_ITEMS_MAX, normaliseScopes, normaliseText } from './normalise.ts';
 import type { Scrubber, ScrubResult } from './scrubber.ts';
 
@@ -39,6 +40,8 @@ export interface RedactContext {
   readonly scrubber: Scrubber;
   /** `redaction.client_ip` of the configuration. */
   readonly clientIp: 'keep' | 'truncate' | 'hash';
+  /** Databases of networks; absent where none is configured. */
+  readonly networks?: NetworkLookup | undefined;
 }
 
 /** A redacted event and what happened on the way. */
@@ -363,17 +366,20 @@ class Redaction {
   }
 
   #net(draft: AuthEventDraft['net']): AuthEvent['net'] {
-    const { client_ip, network } = this.#address(addressOf(draft?.client_ip ?? ''));
+    const address = addressOf(draft?.client_ip ?? '');
+    const { client_ip, network } = this.#address(address);
+    const { networks } = this.#context;
+    const facts = networks === undefined ? NOTHING_KNOWN : networks.of(address.client_ip);
     return {
       client_ip,
       network,
-      asn: 0,
-      as_org: '',
+      asn: facts.asn,
+      as_org: facts.as_org,
       ip_role: draft?.ip_role ?? 'unknown',
-      country: this.#name('net.country', draft?.country),
-      latitude: null,
-      longitude: null,
-      flags: [],
+      country: this.#name('net.country', draft?.country) || facts.country,
+      latitude: facts.latitude,
+      longitude: facts.longitude,
+      flags: facts.flags,
       user_agent: this.#text('net.user_agent', draft?.user_agent, USER_AGENT_LENGTH_MAX),
       ua_family: '',
       ja4: this.#name('net.ja4', draft?.ja4),
