@@ -105,7 +105,7 @@ async function startNotifying(runtime: Runtime, store: Store, url: string): Prom
     metrics: runtime.metrics,
     log: runtime.log,
     desired: async () => {
-      const findings = await findingAlerts(store, tenant, consoleUrl);
+      const findings = await findingAlerts(store, tenant, consoleUrl, runtime.clock.nowMs());
       const burns =
         burning?.map((b) => burnAlert(b, consoleUrl)) ??
         (await notifier.load()).filter((a) => a.kind === 'slo');

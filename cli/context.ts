@@ -78,7 +78,9 @@ export function createCliContext(environment: Environment): CliContext {
         const { registerCollectorOperations } = await import('../collector/main.ts');
         await registerDetectorOperations(own, store);
         const { registerKeyOperations } = await import('../store/key_facts.ts');
+        const { registerTriageOperations } = await import('../detectors/triage/operations.ts');
         registerSloOperations(own, store);
+        registerTriageOperations(own, store);
         await registerCollectorOperations(own, store);
         registerKeyOperations(own.operations, store);
         const operation = own.operations.get(name);

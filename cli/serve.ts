@@ -5,6 +5,8 @@ import { startApi } from '../api/main.ts';
 import { startCollector } from '../collector/main.ts';
 import { startDetectors } from '../detectors/main.ts';
 import { loadDetectors } from '../detectors/registry.ts';
+import { startTriage } from '../detectors/triage/main.ts';
+import { registerTriageOperations } from '../detectors/triage/operations.ts';
 import type { Config } from '../runtime/config.ts';
 import type { Runtime } from '../runtime/context.ts';
 import { watchKeys } from '../runtime/keyring_watch.ts';
@@ -57,9 +59,12 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
   const keyFile = config.hashKey === undefined ? config.keyFile : undefined;
   lifecycle.add(watchKeys({ ...runtime, keyFile }));
   registerKeyOperations(runtime.operations, store);
+  registerTriageOperations(runtime, store);
   try {
     let apiUrl: string | undefined;
     if (roles.includes('detectors')) {
+      // Stops after the detectors, so that it decides about what they find last.
+      lifecycle.add(startTriage(runtime, store));
       lifecycle.add(await startDetectors(runtime, store));
       lifecycle.add(await startAlerts(runtime, store));
     }

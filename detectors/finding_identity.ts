@@ -8,6 +8,7 @@ import { uuidFromHex } from '../model/ids.ts';
 export const EVENT_IDS_MAX = 200;
 export const TOKEN_REFS_MAX = 100;
 export const NETWORKS_MAX = 50;
+export const SOURCES_MAX = 20;
 
 /** What a verdict of this severity costs where it is right, 0-100; risk = confidence x impact / 100. */
 const IMPACT: Readonly<Record<Severity, number>> = {
@@ -84,6 +85,10 @@ export function toFinding(
     networks: sortedKnown(
       events.map((e) => e.net.network),
       NETWORKS_MAX,
+    ),
+    sources: sortedKnown(
+      events.map((e) => e.source.id),
+      SOURCES_MAX,
     ),
     first_event_time: iso(events[0]),
     last_event_time: iso(events.at(-1)),

@@ -69,6 +69,7 @@ const CONTENT_COLUMNS = [
   'subject_ref',
   'issuer',
   'networks',
+  'sources',
   'first_event_time',
   'last_event_time',
   'references',

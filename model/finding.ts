@@ -72,6 +72,8 @@ export const Finding = z.object({
   subject_ref: z.string(),
   issuer: z.string(),
   networks: z.array(z.string()),
+  /** Adapters whose events are behind it; sorted. */
+  sources: z.array(z.string()),
   /** ISO 8601, of the first and last event of the evidence. */
   first_event_time: z.string(),
   last_event_time: z.string(),

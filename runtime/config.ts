@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
+import { SuppressionRequest } from '../model/suppression.ts';
 import { CLIENT_TYPES } from '../model/client_metadata.ts';
 import { EnrichmentSettings } from './enrichment_settings.ts';
 import { GrantscopeError } from './errors.ts';
@@ -163,6 +164,8 @@ const YamlFile = z.strictObject({
   clients: z.array(ClientEntry).default([]),
   /** Parameters per detector id; each detector checks its own at start. */
   detectors: z.record(z.string(), z.record(z.string(), z.unknown())).default({}),
+  /** Findings that are kept and shown, but not notified: each with an owner, a reason and an end. */
+  suppressions: z.array(SuppressionRequest).default([]),
   /** Overrides per SLO id. */
   slos: z
     .record(

@@ -20,6 +20,9 @@ export async function applyRetention(store: Store, retention: Retention): Promis
     ['grantscope.otel_traces', 'Timestamp', retention.traces_days],
     ['grantscope.otel_logs', 'Timestamp', retention.traces_days],
     ['grantscope.findings', 'last_event_time', retention.findings_days],
+    // The last step of an open finding may be old, but its last event is older than its closing.
+    ['grantscope.finding_changes', 'changed_at', retention.findings_days],
+    ['grantscope.finding_status', 'changed_at', retention.findings_days],
     // Names outlive what they join, findings included.
     [
       'grantscope.reference_names',

@@ -187,6 +187,7 @@ export function makeFinding(f: Partial<Finding> & Pick<Finding, 'finding_id'>): 
     subject_ref: STORY.subject,
     issuer: 'https://as.example',
     networks: ['198.51.100.0/24', '203.0.113.0/24'],
+    sources: ['grantscope'],
     first_event_time: '2026-03-01T10:00:04.000Z',
     last_event_time: '2026-03-01T10:00:05.000Z',
     references: ['RFC 9700 section 4.14', 'ATT&CK T1528'],
