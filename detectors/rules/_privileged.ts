@@ -63,3 +63,9 @@ export function grantsPrivileged(patterns: readonly string[]): Sql {
   if (patterns.length === 0) return sql`false`;
   return sql`arrayExists(s -> match(s, ${param.string(`(?is)${expressionOf(patterns)}`)}), scopes_granted)`;
 }
+
+/** The privileged ones among the scopes that a row of auth_events grants, each once. */
+export function privilegedPart(patterns: readonly string[]): Sql {
+  if (patterns.length === 0) return sql`CAST([], 'Array(String)')`;
+  return sql`arrayDistinct(arrayFilter(s -> match(s, ${param.string(`(?is)${expressionOf(patterns)}`)}), arrayMap(x -> toString(x), scopes_granted)))`;
+}
