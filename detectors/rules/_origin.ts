@@ -35,6 +35,55 @@ export function hasUserAddress(event: AuthEvent): boolean {
   return event.net.ip_role === 'end_user' || event.net.ip_role === 'unknown';
 }
 
+/** How a network is shown: by its autonomous system where that is known, else by its prefix; '' where neither is. */
+export function networkName({ net }: AuthEvent): string {
+  return net.asn === 0 ? net.network : `AS${net.asn}`;
+}
+
+/**
+ * Whether two requests came from one network: of one prefix (/24, /48), or of one autonomous system where a database
+ * knows both. Unknown is not the same as anything.
+ */
+export function sameNetwork(a: AuthEvent, b: AuthEvent): boolean {
+  if (a.net.asn !== 0 && a.net.asn === b.net.asn) return true;
+  return a.net.network !== '' && a.net.network === b.net.network;
+}
+
+/** All events from one network, in their order. */
+export interface NetworkEvents {
+  readonly network: string;
+  readonly events: readonly AuthEvent[];
+}
+
+/**
+ * Events by network, in order of the first of each. What `sameNetwork` joins is one network, also by way of a third
+ * event: an event without a system counts with those of its prefix that have one.
+ */
+export function groupByNetwork(events: readonly AuthEvent[]): NetworkEvents[] {
+  const parents = new Map<string, string>();
+  const rootOf = (name: string): string => {
+    let root = name;
+    for (let next = parents.get(root); next !== undefined; next = parents.get(root)) root = next;
+    return root;
+  };
+  const placed = events.filter((e) => e.net.network !== '');
+  for (const event of placed) {
+    const [system, prefix] = [rootOf(networkName(event)), rootOf(event.net.network)];
+    if (system !== prefix) parents.set(prefix, system);
+  }
+  const groups = new Map<string, AuthEvent[]>();
+  for (const event of placed) {
+    const root = rootOf(event.net.network);
+    const group = groups.get(root) ?? [];
+    group.push(event);
+    groups.set(root, group);
+  }
+  return [...groups.values()].map((group) => {
+    const named = group.find((e) => e.net.asn !== 0) ?? group[0];
+    return { network: named === undefined ? '' : networkName(named), events: group };
+  });
+}
+
 export type OriginPart = 'key' | 'user_agent' | 'country' | 'network';
 
 /**
@@ -55,7 +104,8 @@ export function compareOrigins(
   compare('user_agent', a.net.ua_family, b.net.ua_family);
   if (hasUserAddress(a) && hasUserAddress(b)) {
     compare('country', a.net.country, b.net.country);
-    compare('network', a.net.network, b.net.network);
+    if (a.net.network !== '' && b.net.network !== '')
+      (sameNetwork(a, b) ? same : different).push('network');
   }
   return { same, different };
 }

@@ -11,7 +11,15 @@ import {
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { inSlice, kindIn, ledgerCondition, textFacet, touchedOutsideSlices } from './_ledger.ts';
-import { hasUserAddress, isoTime, known, mentionOf, requestKey } from './_origin.ts';
+import {
+  groupByNetwork,
+  hasUserAddress,
+  isoTime,
+  known,
+  mentionOf,
+  requestKey,
+  type NetworkEvents,
+} from './_origin.ts';
 
 const KINDS = ['token_validated', 'api_accessed', 'userinfo_accessed'] as const;
 const LEDGER = { kinds: KINDS, types: ['access'], roles: ['presented'] } as const;
@@ -27,12 +35,6 @@ const Parameters = z.strictObject({
   exclude_clients: z.array(z.string()).default([]),
 });
 type Params = z.infer<typeof Parameters>;
-
-/** All uses of the token from one network, in order of first use. */
-interface NetworkUse {
-  readonly network: string;
-  readonly events: AuthEvent[];
-}
 
 /**
  * One record per request: a gateway and the resource server behind it both report a call, and only the
@@ -59,20 +61,15 @@ function tellsUserNetwork(event: AuthEvent): boolean {
   return event.net.ip_role === 'end_user' || !PRIVATE_NETWORK.test(event.net.network);
 }
 
-function usesByNetwork(input: EvaluateInput<Params>): NetworkUse[] {
+/** The uses of the token by network, in order of first use. */
+function usesByNetwork(input: EvaluateInput<Params>): NetworkEvents[] {
   const accepted = input.events.filter(
     (e) =>
       e.outcome === 'success' &&
       mentionOf(e, input.entity, ['presented']) !== undefined &&
       !input.params.exclude_clients.includes(e.client.id),
   );
-  const byNetwork = new Map<string, AuthEvent[]>();
-  for (const event of oneRecordPerRequest(accepted).filter(tellsUserNetwork)) {
-    const list = byNetwork.get(event.net.network) ?? [];
-    list.push(event);
-    byNetwork.set(event.net.network, list);
-  }
-  return [...byNetwork].map(([network, events]) => ({ network, events }));
+  return groupByNetwork(oneRecordPerRequest(accepted).filter(tellsUserNetwork));
 }
 
 /** Rows that tell where a user was. */
@@ -96,7 +93,7 @@ function secondSign(params: Params): Sql {
 }
 
 /** A token bound to one key, with the proof checked at every use, is not replayed by moving about. */
-function isBoundToOneKey(uses: readonly NetworkUse[]): boolean {
+function isBoundToOneKey(uses: readonly NetworkEvents[]): boolean {
   const events = uses.flatMap((u) => u.events);
   const keys = new Set(events.map((e) => e.binding_thumbprint));
   const isBound = events.every((e) => e.binding === 'dpop' || e.binding === 'mtls');
@@ -104,7 +101,7 @@ function isBoundToOneKey(uses: readonly NetworkUse[]): boolean {
 }
 
 interface Foreign {
-  readonly use: NetworkUse;
+  readonly use: NetworkEvents;
   readonly reasons: readonly string[];
 }
 
@@ -113,7 +110,7 @@ interface Foreign {
  * on any network used before. Only earlier networks clear a later one, so that whoever holds a stolen
  * token cannot clear it by using it more.
  */
-function foreignNetworks(uses: readonly NetworkUse[], params: Params): Foreign[] {
+function foreignNetworks(uses: readonly NetworkEvents[], params: Params): Foreign[] {
   const agents = new Set<string>();
   const countries = new Set<string>();
   const foreign: Foreign[] = [];
@@ -206,7 +203,8 @@ export default defineDetector<Params>({
     replay: 'Accepted from a network, with a user agent or country, that is new to the token.',
   },
   evidence: {
-    networks: 'User networks in order of first use.',
+    networks:
+      'User networks in order of first use: the autonomous system where known, else the prefix.',
     foreign_networks: 'Those of them that came with a second sign.',
     ua_families: 'User agent families over all uses.',
     countries: 'Countries over all uses, where known.',
@@ -274,7 +272,7 @@ export default defineDetector<Params>({
   falsePositives: [
     'A user who switches to a VPN in another country within the life of one token.',
     "A client back end whose address a source reports as the end user's: set ip_role, or list the client in exclude_clients.",
-    'Not reported: roaming within one network, carrier-grade NAT with one user agent, IPv6 privacy addresses (one /48), tokens bound to one key by DPoP or mTLS.',
+    'Not reported: roaming within one network (an autonomous system where a database of them is configured, else a /24), carrier-grade NAT with one user agent, IPv6 privacy addresses (one /48), tokens bound to one key by DPoP or mTLS.',
   ],
   examples: [
     {
@@ -325,6 +323,40 @@ export default defineDetector<Params>({
       name: 'silent: roaming with one user agent and no country known',
       events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'Chrome'), call(90, THIRD, 'Chrome')],
       expect: [],
+    },
+    {
+      name: 'silent: two prefixes of one autonomous system, as when a phone moves or changes to IPv6',
+      events: [
+        call(0, HOME, 'okhttp', { net: { asn: 64_500 } }),
+        call(60, AWAY, 'Chrome', { net: { asn: 64_500 } }),
+        call(90, '2001:db8:1::/48', 'Safari', { net: { asn: 64_500 } }),
+      ],
+      expect: [],
+    },
+    {
+      name: 'fires across autonomous systems, and names them; an older record of a known prefix is of its system',
+      events: [
+        call(0, HOME, 'Chrome'),
+        call(5, HOME, 'Chrome', { net: { asn: 64_500 } }),
+        call(10, THIRD, 'okhttp', { net: { asn: 64_500 } }),
+        call(60, AWAY, 'curl', { net: { asn: 64_501 } }),
+      ],
+      expect: [
+        {
+          entity: TOKEN,
+          episode: LIFETIME_EPISODE,
+          verdict: 'replay',
+          severity: 'high',
+          evidence: {
+            networks: ['AS64500', 'AS64501'],
+            foreign_networks: ['AS64501'],
+            ua_families: ['Chrome', 'curl', 'okhttp'],
+            countries: [],
+            first_foreign_use: '2026-01-05T12:01:00.000Z',
+            routes: ['/orders'],
+          },
+        },
+      ],
     },
     {
       name: 'silent: an app and its embedded browser on both networks',

@@ -450,6 +450,22 @@ export default defineDetector<Params>({
       ],
     },
     {
+      name: 'stale client: another prefix of one autonomous system is no other network',
+      events: [
+        rotate(0, T1, T2, A2, { ...HOME, asn: 64_500 }),
+        rotate(60, T2, T3, exampleRef('access 3'), { ...HOME, asn: 64_500 }),
+        refused(3_600, T1, { ...AWAY, ua_family: 'Chrome', asn: 64_500 }),
+      ],
+      expect: [
+        finding(
+          'stale_client',
+          expected(true, [
+            { t: 3_600, verdict: 'stale_client', net: { ...AWAY, ua_family: 'Chrome' } },
+          ]),
+        ),
+      ],
+    },
+    {
       name: 'theft: other network and the successor was used by the first',
       events: [
         first,
