@@ -45,6 +45,8 @@ export interface Rate {
   readonly badKinds: readonly EventKind[];
   readonly bad: Sql;
   readonly windowMs: number;
+  /** How long after an event windows are judged by it, beyond the window itself, ms: a baseline. Default 0. */
+  readonly baselineMs?: number;
 }
 
 /** Records of attempts are left out, since their outcome has a record of its own. */
@@ -58,13 +60,14 @@ function countedRows(tenant: string, kinds: readonly EventKind[], condition: Sql
  */
 export function rateCandidates(scope: CandidateScope, rate: Rate, badMin: number): Sql {
   const reach = BigInt(rate.windowMs) * NS_PER_MS;
+  const reachAfter = reach + BigInt(rate.baselineMs ?? 0) * NS_PER_MS;
   return sql`
     SELECT ${rate.entity} AS entity, time AS at FROM grantscope.auth_events
     WHERE ${countedRows(scope.tenant, rate.kinds, rate.counted)} AND ${scope.condition}
       AND ${rate.entity} IN (
         SELECT ${rate.entity} AS bad_entity FROM grantscope.auth_events
         WHERE ${countedRows(scope.tenant, rate.badKinds, rate.bad)} AND ${rate.entity} != ''
-          AND time >= ${timeNs(scope.timeFrom - reach)} AND time <= ${timeNs(scope.timeTo + reach)}
+          AND time >= ${timeNs(scope.timeFrom - reach)} AND time <= ${timeNs(scope.timeTo + reachAfter)}
         GROUP BY bad_entity HAVING count() >= ${param.uint(badMin)})`;
 }
 
