@@ -14,7 +14,7 @@ const NS_PER_MS = 1_000_000n;
 /** DateTime64(9) ends here. */
 const LAST_NS = 2n ** 63n - 1n;
 export const DAY_MS = 86_400_000;
-const MINUTE_MS = 60_000;
+export const MINUTE_MS = 60_000;
 
 const clamp = (ns: bigint): bigint => (ns < 0n ? 0n : ns > LAST_NS ? LAST_NS : ns);
 
