@@ -97,8 +97,10 @@ const CODE_OF_CLAIM: Readonly<Record<string, RejectionCode>> = {
  */
 export function rejectionOf(error: unknown): RejectionCode {
   if (typeof error !== 'object' || error === null) return 'validation_unavailable';
-  const { code, claim } = error as { code?: unknown; claim?: unknown };
+  const { code, claim, reason } = error as { code?: unknown; claim?: unknown; reason?: unknown };
   if (code === 'ERR_JWT_CLAIM_VALIDATION_FAILED') {
+    // With a maximum age jose compares iat with the clock: one that fails lies in the future; one that is missing does not.
+    if (claim === 'iat' && reason === 'check_failed') return 'not_yet_valid';
     return CODE_OF_CLAIM[typeof claim === 'string' ? claim : ''] ?? 'invalid_claim';
   }
   return CODE_OF_JOSE_ERROR[typeof code === 'string' ? code : ''] ?? 'validation_unavailable';

@@ -243,6 +243,17 @@ describe('validation', () => {
     expect(rejectionOf(Object.assign(new Error('x'), { code, claim }))).toBe(expected);
   });
 
+  it('takes an iat in the future for not valid yet, and a missing one for a wrong claim', () => {
+    const failed = (reason: string) =>
+      Object.assign(new Error('x'), {
+        code: 'ERR_JWT_CLAIM_VALIDATION_FAILED',
+        claim: 'iat',
+        reason,
+      });
+    expect(rejectionOf(failed('check_failed'))).toBe('not_yet_valid');
+    expect(rejectionOf(failed('missing'))).toBe('invalid_claim');
+  });
+
   it('reads scp, azp and several audiences, and takes other thumbprints for unknown', () => {
     expect(
       validationOf({ azp: 'c2', scp: ['a', 'b'], aud: ['x', 'y'], cnf: { kid: 'k' } }),
