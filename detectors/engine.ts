@@ -57,7 +57,7 @@ export async function readUnits(
 ): Promise<readonly Unit[]> {
   const candidates = detector.candidates(scope);
   const isDaily = detector.docs.episodes === 'daily';
-  const days = isDaily ? daysDecidedBy(detector.lookbackMs) : sql`''`;
+  const days = isDaily ? await daysDecidedBy(store, detector.lookbackMs) : sql`''`;
   const after =
     page.after === undefined
       ? sql``
@@ -69,15 +69,27 @@ export async function readUnits(
 
 /** How far ahead of the store's clock an event may be stamped and still be judged in whatever order, s. */
 const AHEAD_SECONDS = 3_600;
+const MS_PER_DAY = 86_400_000;
 
 /**
  * An event decides about every day that a look-back reaches it from: a late one may explain what followed weeks after.
- * Days to come are left out, since what happens then asks for itself.
+ * Days to come are left out, since what happens then asks for itself; and so are days without an event of anybody.
  */
-function daysDecidedBy(lookbackMs: number): Sql {
+async function daysDecidedBy(store: Store, lookbackMs: number): Promise<Sql> {
   const reach = sql`at + toIntervalMillisecond(${param.uint(lookbackMs)})`;
   const limit = sql`greatest(at, now64(9, 'UTC')) + toIntervalSecond(${param.uint(AHEAD_SECONDS)})`;
-  return sql`arrayJoin(arrayMap(d -> toString(toDate(d)), range(toUInt32(toDate(at, 'UTC')), toUInt32(toDate(least(${reach}, ${limit}), 'UTC')) + 1)))`;
+  const days = sql`arrayMap(d -> toString(toDate(d)), range(toUInt32(toDate(at, 'UTC')), toUInt32(toDate(least(${reach}, ${limit}), 'UTC')) + 1))`;
+  if (lookbackMs <= MS_PER_DAY) return sql`arrayJoin(${days})`;
+  const stored = await readStoredDays(store);
+  return sql`arrayJoin(arrayFilter(d -> d IN ${param.strings(stored)}, ${days}))`;
+}
+
+/** UTC days with events, told by the partitions' names. */
+async function readStoredDays(store: Store): Promise<readonly string[]> {
+  const rows = await store.query<{ day: string }>(sql`
+    SELECT DISTINCT partition AS day FROM system.parts
+    WHERE active AND database = 'grantscope' AND table = 'auth_events' ORDER BY day`);
+  return rows.map((r) => r.day);
 }
 
 /**

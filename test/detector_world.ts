@@ -18,12 +18,13 @@ const NS_PER_MS = 1_000_000n;
 /** When the clock of runners stands: soon after the examples, so that their findings are open. */
 export const WORLD_NOW_MS = EXAMPLE_START_MS + 3_600_000;
 
-/** All rules with default parameters and a runner over one tenant; `limits` make pages and sweeps small. */
+/** A runner of all rules (or `rules`) over one tenant; `limits` make pages and sweeps small. */
 export async function makeRunner(
   store: Store,
   tenant: string,
   options: {
     readonly limits?: Partial<RunnerLimits>;
+    readonly rules?: readonly Detector[];
     readonly clients?: readonly StatedClient[];
     readonly clock?: ManualClock;
     readonly metrics?: Metrics;
@@ -33,7 +34,7 @@ export async function makeRunner(
   return new Runner({
     store,
     tenant,
-    detectors: bindDetectors(await loadDetectors(), options.overrides ?? {}),
+    detectors: bindDetectors(options.rules ?? (await loadDetectors()), options.overrides ?? {}),
     clients: options.clients ?? [],
     clock: options.clock ?? new ManualClock(WORLD_NOW_MS),
     log: createLog({ level: 'silent' }),
@@ -65,8 +66,8 @@ export function withoutTenant(rows: readonly Row[]): readonly Row[] {
 }
 
 /**
- * One world out of the examples of all rules that run with default parameters: refs, clients and event ids
- * of each example are renamed, so that examples don't meet.
+ * One world out of the examples of rules that run with default parameters. What each example is about is renamed, so that
+ * examples don't meet: references, clients, networks, issuers, hosts that send, keys, traces.
  */
 export function exampleWorld(
   detectors: readonly Detector[],
@@ -80,37 +81,129 @@ export function exampleWorld(
   for (const detector of detectors) {
     for (const [i, example] of detector.examples.entries()) {
       if (example.parameters !== undefined) continue;
-      const salt = `${detector.id} ${i}`;
-      events.push(...exampleEvents(example, tenant).map((e) => renamed(e, salt)));
+      const names = new Names(`${detector.id} ${i}`);
+      const own = exampleEvents(example, tenant).map((e) => renamed(e, names));
+      events.push(...own.map((e) => withMentions(e, names)));
       clients.push(
-        ...(example.clients ?? []).map((c) => ({ ...c, client_id: `${c.client_id} ${salt}` })),
+        ...(example.clients ?? []).map((c) => ({ ...c, client_id: names.text(c.client_id) })),
       );
     }
   }
   return { events, clients };
 }
 
-function renamed(event: AuthEvent, salt: string): AuthEvent {
-  const ref = (value: string): string => (value === '' ? '' : exampleRef(`${value} ${salt}`));
+/** A number of 24 bits that follows from a text. */
+function hashOf(text: string): number {
+  return Number.parseInt(exampleRef(text).slice(0, 6), 16);
+}
+
+/**
+ * Another name for each thing of an example, the same at every mention: so that examples don't meet, and what an example
+ * compares is still equal or different. Networks stay networks of their kind; hosts stay, as rules read them.
+ */
+class Names {
+  readonly #salt: string;
+  readonly #known = new Map<string, string>();
+
+  constructor(salt: string) {
+    this.#salt = salt;
+  }
+
+  ref(value: string): string {
+    return this.#note(value, () => exampleRef(`${value} ${this.#salt}`));
+  }
+
+  text(value: string): string {
+    return this.#note(value, () => `${value} ${this.#salt}`);
+  }
+
+  network(value: string): string {
+    return this.#note(value, () => {
+      const n = hashOf(`${value} ${this.#salt}`);
+      if (/^\d+\.\d+\.\d+\.0\/24$/.test(value))
+        return `${20 + (n % 80)}.${(n >> 8) % 256}.${(n >> 16) % 256}.0/24`;
+      if (value.endsWith('::/48'))
+        return `2a00:${(n >> 12).toString(16)}:${(n & 0xfff).toString(16)}::/48`;
+      return /^AS\d+$/.test(value) ? `AS${100_000 + n}` : value;
+    });
+  }
+
+  /** An address moves with its /24; other addresses stay. */
+  address(value: string): string {
+    const prefix = /^(\d+\.\d+\.\d+)\.(\d+)$/.exec(value);
+    if (prefix === null) return value;
+    return this.network(`${prefix[1]}.0/24`).replace(/0\/24$/, prefix[2] ?? '');
+  }
+
+  /** What was named elsewhere in the example, else the value itself. */
+  mentioned(value: string): string {
+    return this.#known.get(value) ?? value;
+  }
+
+  #note(value: string, rename: () => string): string {
+    if (value === '') return '';
+    const name = this.#known.get(value) ?? rename();
+    this.#known.set(value, name);
+    return name;
+  }
+}
+
+function renamed(event: AuthEvent, names: Names): AuthEvent {
   return {
     ...event,
-    event_id: ref(event.event_id),
-    client: {
-      ...event.client,
-      id: event.client.id === '' ? '' : `${event.client.id} ${salt}`,
+    event_id: names.ref(event.event_id),
+    source: { ...event.source, instance: names.text(event.source.instance) },
+    client: { ...event.client, id: names.text(event.client.id) },
+    requested_client_id: names.text(event.requested_client_id),
+    subject: { ...event.subject, ref: names.ref(event.subject.ref) },
+    actor: { ...event.actor, ref: names.ref(event.actor.ref) },
+    session_ref: names.ref(event.session_ref),
+    grant_ref: names.ref(event.grant_ref),
+    issuer: names.text(event.issuer),
+    binding_thumbprint: names.text(event.binding_thumbprint),
+    net: {
+      ...event.net,
+      client_ip: names.address(event.net.client_ip),
+      network: names.network(event.net.network),
     },
-    grant_ref: ref(event.grant_ref),
+    key: { ...event.key, kid: names.text(event.key.kid) },
     corr: {
       ...event.corr,
-      trace_id: event.corr.trace_id === '' ? '' : `${event.corr.trace_id} ${salt}`,
+      trace_id: names.text(event.corr.trace_id),
+      request_id: names.text(event.corr.request_id),
     },
     tokens: event.tokens.map((t) => ({
       ...t,
-      ref: ref(t.ref),
-      family_ref: ref(t.family_ref),
-      parent_ref: ref(t.parent_ref),
+      ref: names.ref(t.ref),
+      family_ref: names.ref(t.family_ref),
+      parent_ref: names.ref(t.parent_ref),
+      kid: names.text(t.kid),
     })),
   };
+}
+
+/** Audiences, resources and extra fields that name something of the example name it as it is called now. */
+function withMentions(event: AuthEvent, names: Names): AuthEvent {
+  const ext = Object.entries(event.ext).map(([k, v]) => [k, names.mentioned(v)] as const);
+  return {
+    ...event,
+    audience: event.audience.map((v) => names.mentioned(v)),
+    resource: event.resource.map((v) => names.mentioned(v)),
+    ext: Object.fromEntries(ext),
+  };
+}
+
+/** Rules that find something in a world: those with an example that fires with default parameters. */
+export function rulesOfWorld(detectors: readonly Detector[]): readonly string[] {
+  return detectors
+    .filter((d) => d.examples.some((e) => e.parameters === undefined && e.expect.length > 0))
+    .map((d) => d.id);
+}
+
+/** The rules in groups of about one size, so that a world and a test stay small: every n-th rule together. */
+export function groupsOf(detectors: readonly Detector[], size: number): readonly Detector[][] {
+  const groups = Math.max(1, Math.ceil(detectors.length / size));
+  return Array.from({ length: groups }, (_, g) => detectors.filter((_d, i) => i % groups === g));
 }
 
 /** mulberry32: a small seeded generator, so that a printed seed gives the same corpus again. */

@@ -235,7 +235,7 @@ describe('a look-back of days', () => {
     expect(await episodes()).toEqual([iso(-5)]);
   });
 
-  it('asks for the days up to the end of its reach, and for none to come', async () => {
+  it('asks for the days up to the end of its reach that hold events, and for none to come', async () => {
     const tenant = 'days';
     const now = Date.now();
     const day = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
@@ -249,8 +249,16 @@ describe('a look-back of days', () => {
       return units.map((u) => u.day);
     };
     await insertEvents(engine.store, [at(EXAMPLE_START_MS)]);
-    const reach = Array.from({ length: 11 }, (_, n) => day(EXAMPLE_START_MS + n * DAY_MS));
-    expect(await daysOf()).toEqual(reach);
+    // Of anybody: here, of another tenant.
+    const others = [1, 3, 10, 11].map((n) =>
+      login('others', `at day ${n}`, (n * DAY_MS) / 1_000, ''),
+    );
+    await insertEvents(engine.store, others);
+    const reach = await daysOf();
+    const within = Array.from({ length: 11 }, (_, n) => day(EXAMPLE_START_MS + n * DAY_MS));
+    expect(reach.filter((d) => !within.includes(d))).toEqual([]);
+    expect([0, 1, 3, 10].map((n) => within[n]).filter((d) => !reach.includes(d ?? ''))).toEqual([]);
+    expect(reach).not.toContain(day(EXAMPLE_START_MS + 2 * DAY_MS));
     await insertEvents(engine.store, [at(now)]);
     const found = (await daysOf()).slice(reach.length);
     expect(found[0]).toBe(day(now));
