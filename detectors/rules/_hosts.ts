@@ -1,4 +1,6 @@
 /** Pure text functions about redirect URIs and host names, for the redirect rules. */
+import { domainToASCII, domainToUnicode } from 'node:url';
+import { getDomain } from 'tldts';
 
 export interface RedirectParts {
   readonly scheme: string;
@@ -93,17 +95,27 @@ export function matchesPattern(uri: string, pattern: string): boolean {
   return at === uri.length;
 }
 
-/** Second-level names under which countries sell domains (`co.uk`): good enough without the whole public suffix list. */
-const SECOND_LEVEL = new Set(['co', 'com', 'net', 'org', 'gov', 'ac', 'edu', 'or', 'ne', 'go']);
-
-/** The part of a host that somebody registered: `shop.example.co.uk` gives `example.co.uk`. */
-export function registrableDomain(host: string): string {
-  const labels = host.split('.');
-  const last = labels.at(-1) ?? '';
-  const second = labels.at(-2) ?? '';
-  const take = last.length === 2 && SECOND_LEVEL.has(second) ? 3 : 2;
-  return labels.slice(-take).join('.');
+/** A host as the DNS knows it: ASCII, lower case (RFC 5891); as it is where it is no name that DNS could know. */
+function toAsciiHost(host: string): string {
+  return domainToASCII(host) || host.toLowerCase();
 }
+
+/**
+ * The part of a host that somebody registered, by the public suffix list: `shop.example.co.uk` gives `example.co.uk`, and
+ * `shop.github.io` itself, because whoever may have a name under a shared suffix is somebody else. In ASCII, so that two
+ * spellings of one name compare equal. The host itself where it has no such part (`localhost`, an address, a suffix).
+ */
+export function registrableDomain(host: string): string {
+  const ascii = toAsciiHost(host);
+  return getDomain(ascii, SUFFIX_OPTIONS) ?? ascii;
+}
+
+/** Suffixes of hosting services count, too; the host is a host already, and an odd one is no reason to give up. */
+const SUFFIX_OPTIONS = {
+  allowPrivateDomains: true,
+  extractHostname: false,
+  validateHostname: false,
+} as const;
 
 /**
  * Edits (insert, delete, replace, swap of neighbours) from a to b; `max + 1` as soon as it must be more
@@ -129,63 +141,17 @@ export function editDistance(a: string, b: string, max: number): number {
   return Math.min(last[b.length] ?? 0, max + 1);
 }
 
-const PUNYCODE = { base: 36, tMin: 1, tMax: 26, skew: 38, damp: 700, bias: 72, n: 128 } as const;
-
-function punycodeDigit(code: number): number {
-  if (code >= 0x30 && code <= 0x39) return code - 0x30 + 26;
-  if (code >= 0x61 && code <= 0x7a) return code - 0x61;
-  return code >= 0x41 && code <= 0x5a ? code - 0x41 : PUNYCODE.base;
-}
-
-function adaptBias(delta: number, points: number, isFirst: boolean): number {
-  let d = isFirst ? Math.floor(delta / PUNYCODE.damp) : delta >> 1;
-  d += Math.floor(d / points);
-  let k = 0;
-  for (; d > ((PUNYCODE.base - PUNYCODE.tMin) * PUNYCODE.tMax) >> 1; k += PUNYCODE.base)
-    d = Math.floor(d / (PUNYCODE.base - PUNYCODE.tMin));
-  return k + Math.floor(((PUNYCODE.base - PUNYCODE.tMin + 1) * d) / (d + PUNYCODE.skew));
-}
-
-/** Longest label that is decoded; DNS allows 63. */
-const LABEL_LENGTH_MAX = 63;
-
-/** Decodes the part of a label after `xn--` (RFC 3492); undefined where it is malformed. */
-export function decodePunycode(encoded: string): string | undefined {
-  if (encoded.length > LABEL_LENGTH_MAX) return undefined;
-  const dash = encoded.lastIndexOf('-');
-  const output = Array.from(dash > 0 ? encoded.slice(0, dash) : '');
-  let n: number = PUNYCODE.n;
-  let bias: number = PUNYCODE.bias;
-  let i = 0;
-  for (let at = dash > 0 ? dash + 1 : 0; at < encoded.length;) {
-    const oldI = i;
-    for (let weight = 1, k = PUNYCODE.base; ; k += PUNYCODE.base) {
-      if (at >= encoded.length) return undefined;
-      const digit = punycodeDigit(encoded.charCodeAt(at));
-      at += 1;
-      if (digit >= PUNYCODE.base) return undefined;
-      i += digit * weight;
-      const t = Math.min(Math.max(k - bias, PUNYCODE.tMin), PUNYCODE.tMax);
-      if (digit < t) break;
-      weight *= PUNYCODE.base - t;
-    }
-    const points = output.length + 1;
-    bias = adaptBias(i - oldI, points, oldI === 0);
-    n += Math.floor(i / points);
-    i %= points;
-    if (n > 0x10ffff) return undefined;
-    output.splice(i, 0, String.fromCodePoint(n));
-    i += 1;
-  }
-  return output.join('');
-}
-
-/** A host with its `xn--` labels decoded; malformed labels stay as they are. */
+/** A host as a browser shows it: `xn--` labels decoded (RFC 3492, UTS 46); malformed ones stay as they are. */
 export function toUnicodeHost(host: string): string {
   return host
     .split('.')
-    .map((l) => (l.startsWith('xn--') ? (decodePunycode(l.slice(4)) ?? l) : l))
+    .map((label) => (label.startsWith('xn--') ? domainToUnicode(label) || label : label))
     .join('.');
+}
+
+/** Whether a host has letters beyond ASCII, in either spelling. */
+export function isInternational(host: string): boolean {
+  return host.startsWith('xn--') || host.includes('.xn--') || /[^\u0000-\u007f]/.test(host);
 }
 
 /** Letters of other scripts, and digits, that look like a Latin letter (a small part of UTS 39). */

@@ -12,6 +12,7 @@ import { ofDay, splitByGap } from './_episodes.ts';
 import {
   editDistance,
   hostOf,
+  isInternational,
   isIpLiteral,
   isLoopbackHost,
   matchesPattern,
@@ -92,7 +93,8 @@ function likeness(host: string, registered: string, params: Params): Trick | und
   if (mine === theirs) return undefined;
   if (skeletonOf(theirs) === skeletonOf(mine))
     return { name: 'confusable', reason: `${toUnicodeHost(host)} reads like ${registered}` };
-  const distance = editDistance(theirs, mine, params.max_distance);
+  // By what people read: one foreign letter changes every character of its ASCII form.
+  const distance = editDistance(toUnicodeHost(theirs), toUnicodeHost(mine), params.max_distance);
   if (distance <= distanceLimit(nameOf(mine), params))
     return { name: 'edit_distance', reason: `${host} is ${distance} edit(s) from ${registered}` };
   const isEmbedded =
@@ -104,13 +106,13 @@ function likeness(host: string, registered: string, params: Params): Trick | und
 
 function hostTricks(host: string, registered: readonly string[], params: Params): Trick[] {
   if (host === '' || isIpLiteral(host) || isLoopbackHost(host)) return [];
-  if (params.own_domains.includes(registrableDomain(host))) return [];
+  if (params.own_domains.some((d) => registrableDomain(d) === registrableDomain(host))) return [];
   const hosts = known(registered.map(hostOf)).filter((h) => !isIpLiteral(h) && !isLoopbackHost(h));
   // A sibling of one registered host is not a look-alike of another.
   if (hosts.some((h) => registrableDomain(h) === registrableDomain(host))) return [];
   const like = hosts.map((h) => likeness(host, h, params)).find((l) => l !== undefined);
   if (like !== undefined) return [like];
-  return host.split('.').some((l) => l.startsWith('xn--'))
+  return isInternational(host)
     ? [{ name: 'punycode', reason: `${host} shows as ${toUnicodeHost(host)}` }]
     : [];
 }
@@ -172,9 +174,16 @@ const ask = (t: number, uri: string, more: Partial<ExampleEvent> = {}): ExampleE
   net: { network: HOME },
   ...more,
 });
-const fires = (name: string, uri: string, tricks: string[], more: Partial<ExampleEvent> = {}) => ({
+const fires = (
+  name: string,
+  uri: string,
+  tricks: string[],
+  more: Partial<ExampleEvent> = {},
+  registered?: string[],
+) => ({
   name,
-  clients: CLIENTS,
+  clients:
+    registered === undefined ? CLIENTS : [{ client_id: 'web-shop', redirect_uris: registered }],
   events: [ask(0, uri, more)],
   expect: [
     {
@@ -236,6 +245,17 @@ export default defineDetector<Params>({
     fires('another top-level domain, one letter away', 'https://example.co/cb', ['edit_distance']),
     fires('Cyrillic letters in punycode', 'https://xn--80ak6aa92e.com/cb', ['punycode']),
     fires('a Cyrillic a', 'https://login.xn--exmple-4nf.com/cb', ['confusable']),
+    fires('one foreign letter, in punycode', 'https://login.xn--exmple-cpf.com/cb', [
+      'edit_distance',
+    ]),
+    fires('one foreign letter, as it reads', 'https://login.exжmple.com/cb', ['edit_distance']),
+    fires(
+      'a neighbour on shared hosting',
+      'https://shop-onne.github.io/cb',
+      ['edit_distance'],
+      {},
+      ['https://shop-one.github.io/cb'],
+    ),
     fires('the name under another domain', 'https://login.example.com.evil.net/cb', [
       'embedded_host',
     ]),

@@ -24,6 +24,8 @@ const PLANTED: readonly (readonly [rule: string, file: string, imports: string])
   ['clickhouse-client-door', 'api/b.ts', '@clickhouse/client'],
   ['chdb-door', 'detectors/b.ts', 'chdb'],
   ['kafkajs-door', 'collector/b.ts', 'kafkajs'],
+  ['public-suffix-door', 'detectors/rules/b.ts', 'tldts'],
+  ['network-database-door', 'collector/c.ts', 'maxmind'],
   ['no-vague-folders', 'api/c.ts', './utils/x.ts'],
 ];
 const ALLOWED: readonly (readonly [file: string, imports: string])[] = [
@@ -31,6 +33,8 @@ const ALLOWED: readonly (readonly [file: string, imports: string])[] = [
   ['dashboards/good.ts', '../alerts/slos/x.ts'],
   ['store/client.ts', '@clickhouse/client'],
   ['collector/queue/kafka.ts', 'kafkajs'],
+  ['detectors/rules/_hosts.ts', 'tldts'],
+  ['collector/processors/network_databases.ts', 'maxmind'],
   ['model/good.ts', 'zod'],
 ];
 const TARGETS = [

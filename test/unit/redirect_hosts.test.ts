@@ -3,9 +3,9 @@ import { domainToASCII } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  decodePunycode,
   editDistance,
   hostOf,
+  isInternational,
   isRegisteredRedirect,
   matchesPattern,
   registrableDomain,
@@ -96,11 +96,12 @@ describe('editDistance', () => {
 
 describe('punycode and look-alikes', () => {
   it.each([
-    ['exmple-4nf', 'exаmple'],
-    ['80ak6aa92e', 'аррӏе'],
-    ['bcher-kva', 'bücher'],
-    ['egbpdaj6bu4bxfgehfvwxn', 'ليهمابتكلموشعربي؟'],
-  ])('%s', (encoded, text) => expect(decodePunycode(encoded)).toBe(text));
+    ['xn--exmple-4nf', 'exаmple'],
+    ['xn--80ak6aa92e', 'аррӏе'],
+    ['xn--bcher-kva.example', 'bücher.example'],
+    ['shop.xn--mnchen-3ya.de', 'shop.münchen.de'],
+    ['plain.example', 'plain.example'],
+  ])('%s', (encoded, text) => expect(toUnicodeHost(encoded)).toBe(text));
   it('takes back what the platform encodes', () => {
     const letters = fc.string({
       unit: fc.constantFrom('a', 'б', 'в', 'ñ', 'ü', '漢', '字', 'ε', 'λ'),
@@ -117,10 +118,12 @@ describe('punycode and look-alikes', () => {
     );
   });
   it('leaves malformed labels alone, whatever they are', () => {
-    expect(decodePunycode('!!!')).toBeUndefined();
-    expect(decodePunycode('9'.repeat(60))).toBeUndefined();
-    expect(decodePunycode('a'.repeat(64))).toBeUndefined();
+    for (const host of ['xn--!!!.com', 'xn--999.com', 'xn--', `xn--${'9'.repeat(60)}`])
+      expect(toUnicodeHost(host)).toBe(host);
     fc.assert(fc.property(fc.string(), (s) => typeof toUnicodeHost(`xn--${s}`) === 'string'));
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), (s) => typeof registrableDomain(s) === 'string'),
+    );
   });
   it('reads look-alikes alike', () => {
     expect(skeletonOf('xn--exmple-4nf.com')).toBe(skeletonOf('example.com'));
@@ -129,9 +132,33 @@ describe('punycode and look-alikes', () => {
     expect(skeletonOf('éxample.com')).toBe(skeletonOf('example.com'));
     expect(skeletonOf('sample.com')).not.toBe(skeletonOf('example.com'));
   });
-  it('finds the part that was registered', () => {
-    expect(registrableDomain('a.b.example.com')).toBe('example.com');
-    expect(registrableDomain('shop.example.co.uk')).toBe('example.co.uk');
-    expect(registrableDomain('localhost')).toBe('localhost');
+  it.each([
+    ['a.b.example.com', 'example.com'],
+    ['shop.example.co.uk', 'example.co.uk'],
+    ['shop.example.com.br', 'example.com.br'],
+    ['www.city.kawasaki.jp', 'city.kawasaki.jp'],
+    ['EXAMPLE.com', 'example.com'],
+    ['foo.corp', 'foo.corp'],
+    ['b.a.foo.corp', 'foo.corp'],
+    // Under a suffix that a hosting service shares, every name has an owner of its own.
+    ['shop.github.io', 'shop.github.io'],
+    ['x.shop.azurewebsites.net', 'shop.azurewebsites.net'],
+    // What has no registered part stands for itself.
+    ['localhost', 'localhost'],
+    ['co.uk', 'co.uk'],
+    ['192.0.2.7', '192.0.2.7'],
+    ['2001:db8::1', '2001:db8::1'],
+    ['', ''],
+    // Two spellings of one name.
+    ['www.bücher.example', 'xn--bcher-kva.example'],
+    ['www.xn--bcher-kva.example', 'xn--bcher-kva.example'],
+    ['ｅxample.com', 'example.com'],
+  ])('%s was registered as %s', (host, domain) => expect(registrableDomain(host)).toBe(domain));
+  it('tells names with letters beyond ASCII, in either spelling', () => {
+    expect(
+      ['xn--80ak6aa92e.com', 'www.xn--80ak6aa92e.com', 'аррӏе.com', 'apple.com', 'a-xn--b.com'].map(
+        isInternational,
+      ),
+    ).toEqual([true, true, true, false, false]);
   });
 });
