@@ -1,0 +1,11 @@
+import type { Attack } from './attack.ts';
+import { REDIRECT_ATTACKS } from './attacks_redirect.ts';
+import { REPLAY_ATTACKS } from './attacks_replay.ts';
+import { SCOPE_ATTACKS } from './attacks_scope.ts';
+
+/** Every way to attack that the corpus plants; at least one for each rule. */
+export const ATTACKS: readonly Attack[] = [
+  ...REPLAY_ATTACKS,
+  ...SCOPE_ATTACKS,
+  ...REDIRECT_ATTACKS,
+];
