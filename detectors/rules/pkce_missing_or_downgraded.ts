@@ -4,6 +4,7 @@ import {
   defineDetector,
   exampleTime,
   type CandidateScope,
+  type ClientLookup,
   type EvaluateInput,
   type ExampleEvent,
   type HistorySelection,
@@ -29,8 +30,6 @@ const KINDS: readonly EventKind[] = [...FLOW_KINDS, ...REGISTRATION_KINDS];
 const NETWORKS_LISTED_MAX = 20;
 /** First uses by network that are read per client and day. */
 const NETWORKS_READ_MAX = 200;
-/** Registrations that are read per client: the latest. */
-const REGISTRATIONS_READ_MAX = 50;
 
 const Parameters = z.strictObject({
   /** How far back of the day an earlier use of S256 counts, ms. */
@@ -83,13 +82,7 @@ function history(selection: HistorySelection): Sql {
     UNION ALL
     SELECT entity, tupleElement(e, 2) AS event_id, tupleElement(e, 1) AS at FROM (
       SELECT client_id AS entity, min((time, event_id)) AS e ${weak} AND net_network != ''
-      GROUP BY client_id, net_network ORDER BY e LIMIT ${param.uint(NETWORKS_READ_MAX)} BY client_id)
-    UNION ALL
-    SELECT entity, event_id, at FROM (
-      SELECT client_id AS entity, event_id, any(time) AS at FROM grantscope.auth_events
-      WHERE tenant = ${tenant} AND ${kindIn(REGISTRATION_KINDS)} AND client_id IN ${clients}
-        AND outcome NOT IN ('failure', 'denied') AND mapContains(ext, 'token_endpoint_auth_method')
-      GROUP BY client_id, event_id ORDER BY at DESC, event_id LIMIT ${param.uint(REGISTRATIONS_READ_MAX)} BY client_id)`;
+      GROUP BY client_id, net_network ORDER BY e LIMIT ${param.uint(NETWORKS_READ_MAX)} BY client_id)`;
 }
 
 function facts(selection: HistorySelection, params: Params): Sql {
@@ -103,10 +96,10 @@ function facts(selection: HistorySelection, params: Params): Sql {
 }
 
 /** By the event itself, else by the registration that held then (RFC 7591 section 2). */
-function isPublic(event: AuthEvent, registrations: readonly AuthEvent[]): boolean {
-  if (event.client.auth_method !== '') return event.client.auth_method === 'none';
-  const held = registrations.findLast((r) => r.time <= event.time);
-  return held?.ext['token_endpoint_auth_method'] === 'none';
+function isPublic(event: AuthEvent, clients: ClientLookup): boolean {
+  const { auth_method } = event.client;
+  if (auth_method !== '') return auth_method === 'none';
+  return clients.at(event.client.id, event.time).type === 'public';
 }
 
 type Verdict = 'downgraded' | 'missing' | 'plain';
@@ -114,11 +107,10 @@ type Verdict = 'downgraded' | 'missing' | 'plain';
 function evaluate(input: EvaluateInput<Params>): Signal[] {
   const { params, entity, window } = input;
   if (params.exclude_clients.includes(entity)) return [];
-  const registrations = input.events.filter((e) => REGISTRATION_KINDS.includes(e.kind));
-  const flows = ofDay(input.events, window).filter((e) => FLOW_KINDS.includes(e.kind));
+  const flows = ofDay(input.events, window);
   const first = input.facts.find((f) => f.name === 's256_first');
   const downgraded = flows.filter((e) => first !== undefined && first.at < e.time);
-  const weak = params.report_public_clients ? flows.filter((e) => isPublic(e, registrations)) : [];
+  const weak = params.report_public_clients ? flows.filter((e) => isPublic(e, input.clients)) : [];
   const events = flows.filter((e) => downgraded.includes(e) || weak.includes(e));
   if (events.length === 0) return [];
   const methods = known(events.map((e) => e.pkce));
@@ -263,6 +255,12 @@ export default defineDetector<Params>({
         }),
       ],
       expect: [expected(0, 'plain', ['plain'], { isPublic: true })],
+    },
+    {
+      name: 'fires: public by what is stated of the client',
+      clients: [{ client_id: 'web-shop', client_type: 'public' }],
+      events: [flow(0, 'none', { client: { id: 'web-shop' } })],
+      expect: [expected(0, 'missing', ['none'], { isPublic: true })],
     },
     {
       name: 'fires: the last day on which S256 is within the baseline',
