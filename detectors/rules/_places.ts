@@ -1,5 +1,5 @@
 import type { AuthEvent } from '../../model/auth_event.ts';
-import { hasUserAddress, known, requestKey } from './_origin.ts';
+import { hasUserAddress, known, networkName, requestKey } from './_origin.ts';
 
 /**
  * One record per request: a gateway and the resource server behind it both report a call, and only the
@@ -26,10 +26,9 @@ export function tellsUserNetwork(event: AuthEvent): boolean {
   return event.net.ip_role === 'end_user' || !PRIVATE_NETWORK.test(event.net.network);
 }
 
-/** What a user's network is known by: the autonomous system (`AS64500`), else the prefix; '' where it says nothing about the user. */
+/** Where a user was, as `networkName` calls it; '' where the address says nothing about the user. */
 export function userPlace(event: AuthEvent): string {
-  if (!tellsUserNetwork(event)) return '';
-  return event.net.asn === 0 ? event.net.network : `AS${event.net.asn}`;
+  return tellsUserNetwork(event) ? networkName(event) : '';
 }
 
 /** User places of events, sorted, each once. */
