@@ -5,11 +5,19 @@ import type { Runtime } from '../../runtime/context.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import type { Store } from '../../store/client.ts';
 import {
+  addDisposition,
+  DispositionRequest,
+  listDispositions,
+  rulePrecision,
+} from '../../store/queries/dispositions.ts';
+import { getFinding } from '../../store/queries/findings.ts';
+import {
   addSuppression,
   listSuppressions,
   previewSuppression,
   removeSuppression,
 } from '../../store/queries/suppressions.ts';
+import { readChanges } from '../../store/queries/triage.ts';
 
 const Author = z.string().min(1).max(200);
 const AddInput = z.strictObject({ request: SuppressionRequest, created_by: Author });
@@ -23,11 +31,40 @@ const RemoveInput = z.strictObject({
   reason: z.string().min(1).max(1_000),
 });
 
+const FindingInput = z.strictObject({ finding_id: z.uuid() });
+const JudgeInput = DispositionRequest.extend({ finding_id: z.uuid() });
+
 /**
- * Registers `suppress_add`, `suppress_list`, `suppress_preview` and `suppress_remove` (runtime/operations.ts), once per
- * runtime. Wrong input throws `invalid_argument` with the field.
+ * Registers what the commands `suppress` and `findings` ask for (runtime/operations.ts), once per runtime. Wrong input throws
+ * `invalid_argument` with the field.
  */
 export function registerTriageOperations(runtime: Runtime, store: Store): void {
+  registerSuppressions(runtime, store);
+  registerFindings(runtime, store);
+}
+
+/** `finding_history`, `finding_judge`, `rule_precision`. */
+function registerFindings(runtime: Runtime, store: Store): void {
+  const scope = { store, tenant: runtime.config.tenant };
+  const { operations, clock } = runtime;
+  operations.register('finding_history', async (input) => {
+    const { finding_id } = check(FindingInput, input);
+    if ((await getFinding(scope, finding_id)) === undefined)
+      throw new GrantscopeError('not_found', 'finding_id: no finding has this id');
+    return {
+      steps: await readChanges(scope, finding_id),
+      dispositions: await listDispositions(scope, finding_id),
+    };
+  });
+  operations.register('finding_judge', (input) => {
+    const { finding_id, ...request } = check(JudgeInput, input);
+    return addDisposition(scope, finding_id, request, clock.nowMs());
+  });
+  operations.register('rule_precision', () => rulePrecision(scope));
+}
+
+/** `suppress_add`, `suppress_list`, `suppress_preview`, `suppress_remove`. */
+function registerSuppressions(runtime: Runtime, store: Store): void {
   const scope = { store, tenant: runtime.config.tenant };
   const { operations, clock } = runtime;
   operations.register('suppress_list', async () =>

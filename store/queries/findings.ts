@@ -1,5 +1,6 @@
 import type { EntityType, FindingFamily, FindingState, Severity } from '../../model/finding.ts';
 import { SEVERITIES, Finding } from '../../model/finding.ts';
+import type { Treatment } from '../../model/triage.ts';
 import { identifier, joinSql, param, sql, type Sql } from '../../model/sql.ts';
 import {
   instant,
@@ -17,6 +18,7 @@ export interface FindingFilter {
   readonly state?: readonly FindingState[] | undefined;
   /** This severity and above. */
   readonly severity_min?: Severity | undefined;
+  readonly treatment?: readonly Treatment[] | undefined;
   readonly family?: readonly FindingFamily[] | undefined;
   readonly rule_id?: string | undefined;
   readonly client_id?: string | undefined;
@@ -61,6 +63,7 @@ function conditions(scope: Scope, filter: FindingFilter): Sql {
     const allowed = SEVERITIES.slice(SEVERITIES.indexOf(filter.severity_min));
     all.push(sql`has(${param.strings(allowed)}, severity)`);
   }
+  if (filter.treatment !== undefined) all.push(isTreated(scope, filter.treatment));
   if (filter.family !== undefined) all.push(sql`has(${param.strings(filter.family)}, family)`);
   if (filter.rule_id !== undefined) all.push(sql`rule_id = ${param.string(filter.rule_id)}`);
   if (filter.client_id !== undefined) all.push(sql`client_id = ${param.string(filter.client_id)}`);
@@ -76,6 +79,15 @@ function conditions(scope: Scope, filter: FindingFilter): Sql {
   if (filter.from !== undefined) all.push(sql`last_event_time >= ${instant(filter.from)}`);
   if (filter.to !== undefined) all.push(sql`first_event_time < ${instant(filter.to)}`);
   return joinSql(all, ' AND ');
+}
+
+/** A finding that triage has not seen yet is active. */
+function isTreated(scope: Scope, treatment: readonly Treatment[]): Sql {
+  const status = (condition: Sql): Sql =>
+    sql`(SELECT finding_id FROM grantscope.finding_status FINAL WHERE ${ofTenant(scope)} AND ${condition})`;
+  return treatment.includes('active')
+    ? sql`finding_id NOT IN ${status(sql`NOT has(${param.strings(treatment)}, treatment)`)}`
+    : sql`finding_id IN ${status(sql`has(${param.strings(treatment)}, treatment)`)}`;
 }
 
 /** One page of findings. */

@@ -38,6 +38,8 @@ import {
   storyEvents,
 } from '../api_seed.ts';
 
+/** A suppression of the seed. */
+const SUPPRESSION = id('7', 77);
 const START_MS = Date.parse('2026-03-01T10:00:00Z');
 let opened: Awaited<ReturnType<typeof openTestStore>>;
 let runtime: Runtime;
@@ -87,6 +89,21 @@ beforeAll(async () => {
     makeFinding({ finding_id: id('8', 1), tenant: 'neighbour' }),
   ]);
   await insertSlos(opened.store, START_MS);
+  await opened.store.insertRows('grantscope.suppressions', [
+    {
+      tenant: 'default',
+      suppression_id: SUPPRESSION,
+      origin: 'api',
+      client_id: 'nobody',
+      severity_max: 'low',
+      owner: 'soc',
+      reason: 'seed',
+      created_by: 'ann',
+      created_at: '2026-03-01 00:00:00.000',
+      expires_at: '2026-04-01 00:00:00.000',
+      version: 1,
+    },
+  ]);
   runtime.operations.register('echo', (input, progress) => {
     progress(1, 2);
     return Promise.resolve({ echoed: input });
@@ -177,7 +194,7 @@ describe('findings', () => {
     expect(status).toBe(200);
     const { tenant, ...expected } = makeFinding({ finding_id: STORY.finding });
     expect(tenant).toBe('default');
-    expect(body).toEqual(expected);
+    expect(body).toEqual({ ...expected, triage: null, disposition: null });
   });
 
   it('knows no finding of another tenant', async () => {
@@ -862,11 +879,27 @@ describe('the OpenAPI document', () => {
     '/api/v1/investigations/{type}/{ref}/timeline': `/api/v1/investigations/token/${STORY.refresh1}/timeline`,
     '/api/v1/references/{ref}': `/api/v1/references/${STORY.refresh1}`,
     '/api/v1/slos/{id}': '/api/v1/slos/introspection_latency',
+    '/api/v1/findings/{id}/steps': `/api/v1/findings/${STORY.finding}/steps`,
+    '/api/v1/findings/{id}/dispositions': `/api/v1/findings/${STORY.finding}/dispositions`,
+    '/api/v1/suppressions/{id}': `/api/v1/suppressions/${SUPPRESSION}`,
+    '/api/v1/suppressions/{id}/remove': `/api/v1/suppressions/${SUPPRESSION}/remove`,
     '/api/v1/operations/{name}': '/api/v1/operations/echo',
   };
   const bodies: Readonly<Record<string, unknown>> = {
     '/api/v1/hash': { value: 'x' },
     '/api/v1/operations/{name}': {},
+    '/api/v1/findings/{id}/dispositions': { disposition: 'true_positive', author: 'ann' },
+    '/api/v1/suppressions': {
+      suppression: {
+        client_id: 'shop',
+        owner: 'o',
+        reason: 'r',
+        expires_at: '2026-03-02T00:00:00Z',
+      },
+      created_by: 'ann',
+    },
+    '/api/v1/suppression-previews': { scope: { client_id: 'shop' } },
+    '/api/v1/suppressions/{id}/remove': { removed_by: 'ann', reason: 'fixed' },
   };
 
   it('describes every route, and every route answers as described', async () => {

@@ -1,5 +1,6 @@
 import type { JSX } from 'preact';
 import type { FindingView } from '../../../schemas/finding_view.ts';
+import type { TriagedFindingView } from '../../../schemas/triage_view.ts';
 import { useLoaded } from '../api_client.ts';
 import { asText, words } from '../format.ts';
 import { findingsTick } from '../live.ts';
@@ -10,7 +11,7 @@ import { Timeline } from '../parts/timeline.tsx';
 import { href } from '../router.ts';
 
 export function FindingPage({ id }: { readonly id: string }): JSX.Element {
-  const { data, error } = useLoaded<FindingView>(
+  const { data, error } = useLoaded<TriagedFindingView>(
     `api/v1/findings/${encodeURIComponent(id)}`,
     findingsTick,
   );
@@ -67,7 +68,7 @@ export function FindingPage({ id }: { readonly id: string }): JSX.Element {
   );
 }
 
-function Head({ finding: f }: { readonly finding: FindingView }): JSX.Element {
+function Head({ finding: f }: { readonly finding: TriagedFindingView }): JSX.Element {
   return (
     <header class="page-head">
       <p class="crumbs">
@@ -80,7 +81,9 @@ function Head({ finding: f }: { readonly finding: FindingView }): JSX.Element {
         <Tag>{f.state}</Tag>
         {f.verdict === '' ? null : <Tag>verdict: {words(f.verdict)}</Tag>}
         <Tag>{words(f.family)}</Tag>
+        {f.disposition === null ? null : <Tag>{words(f.disposition)}</Tag>}
       </p>
+      <Treatment finding={f} />
       <p class="lead">
         <bdi>{f.summary}</bdi>
       </p>
@@ -88,7 +91,28 @@ function Head({ finding: f }: { readonly finding: FindingView }): JSX.Element {
   );
 }
 
-function FactsOf({ finding: f }: { readonly finding: FindingView }): JSX.Element {
+/** Why nobody was told, or why somebody was after all. */
+function Treatment({ finding: f }: { readonly finding: TriagedFindingView }): JSX.Element | null {
+  const step = f.triage;
+  if (step === null || step.treated_reason === '') return null;
+  return (
+    <p>
+      <Tag>{step.treatment}</Tag>{' '}
+      <bdi>
+        {step.treated_owner === '' ? '' : `by ${step.treated_owner}: `}
+        {step.treated_reason}
+      </bdi>{' '}
+      {step.treated_by === '' ? null : (
+        <span class="faint">
+          ({words(step.treated_kind)} <bdi class="ref">{step.treated_by}</bdi>, until{' '}
+          <When iso={step.treated_until} />)
+        </span>
+      )}
+    </p>
+  );
+}
+
+function FactsOf({ finding: f }: { readonly finding: TriagedFindingView }): JSX.Element {
   return (
     <Facts
       items={[
@@ -114,6 +138,7 @@ function FactsOf({ finding: f }: { readonly finding: FindingView }): JSX.Element
         ['first event', <When iso={f.first_event_time} />],
         ['last event', <When iso={f.last_event_time} />],
         ['detected', <When iso={f.detected_at} />],
+        ['reopened', f.triage === null || f.triage.reopened === 0 ? '' : `${f.triage.reopened} ×`],
         ['rule', `${f.rule_id}, version ${f.rule_version}`],
         ['id', <bdi class="ref">{f.finding_id}</bdi>],
       ]}

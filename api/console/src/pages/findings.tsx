@@ -1,6 +1,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import type { JSX } from 'preact';
-import type { FindingList, FindingView } from '../../../schemas/finding_view.ts';
+import type { FindingView } from '../../../schemas/finding_view.ts';
+import type { TriagedFindingList } from '../../../schemas/triage_view.ts';
 import { ApiError, getJson, useLoaded } from '../api_client.ts';
 import { plural, words } from '../format.ts';
 import { findingsTick } from '../live.ts';
@@ -90,7 +91,7 @@ function change(name: Filter, value: string): void {
 export function Findings(): JSX.Element {
   const values = currentValues();
   const path = `api/v1/findings?${new URLSearchParams(values).toString()}`;
-  const { data, error } = useLoaded<FindingList>(path, findingsTick);
+  const { data, error } = useLoaded<TriagedFindingList>(path, findingsTick);
   return (
     <>
       <h1>Findings</h1>
@@ -159,8 +160,8 @@ function FilterBar({ values }: { readonly values: Values }): JSX.Element {
   );
 }
 
-function Results(props: { readonly path: string; readonly data: FindingList }): JSX.Element {
-  const [more, setMore] = useState<readonly FindingList[]>([]);
+function Results(props: { readonly path: string; readonly data: TriagedFindingList }): JSX.Element {
+  const [more, setMore] = useState<readonly TriagedFindingList[]>([]);
   const [problem, setProblem] = useState<ApiError>();
   // A change of the first page makes the cursors of later pages overlap it.
   useEffect(() => setMore([]), [props.path, props.data]);
@@ -178,7 +179,7 @@ function Results(props: { readonly path: string; readonly data: FindingList }): 
       </Empty>
     );
   const load = (): void => {
-    getJson<FindingList>(`${props.path}&cursor=${next ?? ''}`)
+    getJson<TriagedFindingList>(`${props.path}&cursor=${next ?? ''}`)
       .then((page) => setMore((old) => [...old, page]))
       .catch((e: unknown) => setProblem(e instanceof ApiError ? e : new ApiError(0, String(e))));
   };

@@ -1,15 +1,20 @@
 import { useRef } from 'preact/hooks';
 import type { JSX } from 'preact';
 import type { FindingView } from '../../../schemas/finding_view.ts';
+import type { TriagedFindingView } from '../../../schemas/triage_view.ts';
+
 import { words } from '../format.ts';
 import { href } from '../router.ts';
 import { When } from './frames.tsx';
 import { EntityLink } from './links.tsx';
 import { Severity, Tag } from './marks.tsx';
 
+/** Lists of the overview and of investigations don't say what became of a finding. */
+type Listed = FindingView & Partial<Pick<TriagedFindingView, 'triage'>>;
+
 /** Findings as rows; the title of each is a link that the keyboard walks along. New ones are lit up. */
 export function FindingTable(props: {
-  readonly findings: readonly FindingView[];
+  readonly findings: readonly Listed[];
   readonly label: string;
 }): JSX.Element {
   // What was written after the list was opened is news; the rest was there, or comes from further down.
@@ -40,7 +45,7 @@ export function FindingTable(props: {
   );
 }
 
-function Row(props: { readonly finding: FindingView; readonly isFresh: boolean }): JSX.Element {
+function Row(props: { readonly finding: Listed; readonly isFresh: boolean }): JSX.Element {
   const { finding: f } = props;
   return (
     <tr class={props.isFresh ? 'fresh' : ''}>
@@ -52,6 +57,7 @@ function Row(props: { readonly finding: FindingView; readonly isFresh: boolean }
           {f.title}
         </a>
         {f.state === 'open' ? null : <Tag>{f.state}</Tag>}
+        {(f.triage?.treatment ?? 'active') === 'active' ? null : <Tag>{f.triage?.treatment}</Tag>}
         {f.verdict === '' ? null : <Tag>{words(f.verdict)}</Tag>}
         <p class="summary">
           <bdi>{f.summary}</bdi>
