@@ -13,6 +13,7 @@ import {
 import type * as ChdbConnection from 'chdb/connection';
 import { sql, identifier, param, Sql } from '../model/sql.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
+import { yieldBackgroundThreads } from './background_threads.ts';
 import { lockDataDir } from './data_dir_lock.ts';
 
 /** Where a segment's rows go: see `collector/spool`. */
@@ -96,7 +97,11 @@ export function openStore(options: StoreOptions): Store {
     const connection = createChdbConnection({ path: join(options.dataDir, 'clickhouse') });
     // The two packages' copies of one interface differ under exactOptionalPropertyTypes; a test runs them together.
     const config = { connection } as unknown as Parameters<typeof createClient>[0];
-    return new ClickHouseStore(createClient(config), true, release);
+    const endYielding = yieldBackgroundThreads();
+    return new ClickHouseStore(createClient(config), true, () => {
+      endYielding();
+      release();
+    });
   } catch (error) {
     release();
     throw new GrantscopeError(
