@@ -239,11 +239,12 @@ export default defineDetector<Params>({
     const lifeNs = BigInt(params.token_life_ms_max) * 1_000_000n;
     const bornSince = sql`fromUnixTimestamp64Nano(${param.int64(scope.timeFrom - lifeNs)}, 'UTC')`;
     const accepted = sql`token_type = 'access' AND token_role = 'presented' AND outcome = 'success' AND ${kindIn(ACCEPTING)}`;
+    const took = sql`outcome IN ('success', 'unknown')`;
     // When each group was first revoked, and whether a revocation of it is new.
     const groups = (group: Sql): Sql => sql`
       SELECT group_ref, min(time) AS revoked_at, max(${scope.condition}) AS is_new FROM grantscope.auth_events
       ARRAY JOIN ${group} AS group_ref
-      WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND group_ref != ${nilRef} GROUP BY group_ref`;
+      WHERE tenant = ${tenant} AND kind = 'grant_revoked' AND ${took} AND group_ref != ${nilRef} GROUP BY group_ref`;
     // A grant that a rotation of keys renamed, under its names from before; the ledger has families under each name.
     const grants = groups(sql`[grant_ref]`);
     const renamedGrants = sql`
@@ -253,7 +254,7 @@ export default defineDetector<Params>({
       ) AS names ON names.ref = named.group_ref`;
     const revoked = sql`
       SELECT token_ref, time AS revoked_at, ${scope.condition} AS is_new FROM grantscope.token_events
-      WHERE ${here} AND token_role = 'revoked' AND ${kindIn(REVOKING)}
+      WHERE ${here} AND token_role = 'revoked' AND ${kindIn(REVOKING)} AND ${took}
       UNION ALL
       SELECT token_ref, revoked_at, is_new FROM grantscope.token_events
       INNER JOIN (${groups(sql`tokens.family_ref`)}) AS families ON token_events.family_ref = families.group_ref
