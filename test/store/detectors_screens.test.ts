@@ -1,0 +1,98 @@
+// How: of each example of each rule, the events that the rule's `concerns` and `screen` hold back one by one are found. Then
+// the rule's `candidates` are asked about these alone, with the whole example stored: they must name nothing, since live
+// the rule would never be shown them. By name of the rule and example, so that a screen that is too narrow is found.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ClientRegistry, readRegistrations } from '../../detectors/client_registry.ts';
+import { readUnits } from '../../detectors/engine.ts';
+import { bindExample, exampleEvents } from '../../detectors/examples.ts';
+import { loadDetectors } from '../../detectors/registry.ts';
+import { makeScope } from '../../detectors/scopes.ts';
+import type { AuthEvent } from '../../model/auth_event.ts';
+import type { Detector, DetectorExample, EventFact } from '../../model/define_detector.ts';
+import { param, sql, type Sql } from '../../model/sql.ts';
+import { insertEvents } from '../../store/insert.ts';
+import { openTestStore } from '../harness.ts';
+
+let engine: Awaited<ReturnType<typeof openTestStore>>;
+beforeAll(async () => {
+  engine = await openTestStore();
+});
+afterAll(() => engine.close());
+
+const factOf = (event: AuthEvent): EventFact => ({
+  kind: event.kind,
+  outcome: event.outcome,
+  roles: event.tokens.map((t) => t.role),
+  types: event.tokens.map((t) => t.type),
+  hasGroup: event.grant_ref !== '' || event.tokens.some((t) => t.family_ref !== ''),
+});
+
+const isAmong = (events: readonly AuthEvent[]): Sql =>
+  sql`event_id IN ${param.uuids(events.map((e) => e.event_id))}`;
+
+/** How many events the rule is shown, how many entities these make candidates, and which the others would. */
+async function tell(
+  detector: Detector,
+  example: DetectorExample,
+  tenant: string,
+): Promise<{ shown: number; named: number; missed: readonly string[] }> {
+  const { store } = engine;
+  const bound = bindExample(detector, example);
+  const events = exampleEvents(example, tenant);
+  await insertEvents(store, events);
+  const clients = new ClientRegistry(example.clients ?? [], await readRegistrations(store, tenant));
+  const passed = await store.query<{ id: string }>(sql`
+    SELECT toString(event_id) AS id FROM grantscope.auth_events
+    WHERE tenant = ${param.string(tenant)} AND ${bound.screen ?? sql`true`}`);
+  const ids = new Set(passed.map((r) => r.id));
+  const isShown = (e: AuthEvent): boolean =>
+    ids.has(e.event_id) && bound.concerns(factOf(e), clients);
+  const unitsOf = async (some: readonly AuthEvent[]): Promise<readonly string[]> => {
+    if (some.length === 0) return [];
+    const times = some.map((e) => e.time).sort((a, b) => (a < b ? -1 : 1));
+    const bounds = { timeFrom: times[0] ?? 0n, timeTo: times.at(-1) ?? 0n };
+    const scope = makeScope(tenant, isAmong(some), bounds, clients);
+    const units = await readUnits(store, bound, scope, { after: undefined, limit: 100 });
+    return units.map((u) => u.entity);
+  };
+  const shown = events.filter(isShown);
+  const hidden = events.filter((e) => !isShown(e));
+  return {
+    shown: shown.length,
+    named: (await unitsOf(shown)).length,
+    missed: await unitsOf(hidden),
+  };
+}
+
+const detectors = await loadDetectors();
+for (const detector of detectors) {
+  it(`${detector.id}: concerns and screen let through every event that makes a candidate`, async () => {
+    for (const [i, example] of detector.examples.entries()) {
+      const { shown, named, missed } = await tell(detector, example, `${detector.id} ${i}`);
+      expect([example.name, missed]).toEqual([example.name, []]);
+      // What fires must have been shown, and be a candidate for it.
+      if (example.expect.length > 0)
+        expect([example.name, shown > 0, named > 0]).toEqual([example.name, true, true]);
+    }
+  }, 60_000);
+}
+
+describe('the property itself', () => {
+  it('finds a screen that is too narrow, and a rule that is concerned too little', async () => {
+    const rule = detectors.find((d) => d.id === 'code_redeemed_twice')!;
+    const example = rule.examples.find((e) => e.expect.length > 0)!;
+    const narrowed = (part: Record<string, unknown>): Detector => ({
+      ...rule,
+      bind: (overrides) => {
+        const result = rule.bind(overrides);
+        return result.ok ? { ok: true, detector: { ...result.detector, ...part } } : result;
+      },
+    });
+    const hidden = async (part: Record<string, unknown>, tenant: string): Promise<boolean> =>
+      (await tell(narrowed(part), example, tenant)).missed.length > 0;
+    expect(await hidden({}, 'as it is')).toBe(false);
+    expect(await hidden({ screen: sql`false` }, 'narrow screen')).toBe(true);
+    expect(await hidden({ screen: sql`true` }, 'wide screen')).toBe(false);
+    expect(await hidden({ concerns: () => false }, 'unconcerned')).toBe(true);
+  });
+});
