@@ -881,6 +881,7 @@ describe('the OpenAPI document', () => {
     '/api/v1/slos/{id}': '/api/v1/slos/introspection_latency',
     '/api/v1/findings/{id}/steps': `/api/v1/findings/${STORY.finding}/steps`,
     '/api/v1/findings/{id}/dispositions': `/api/v1/findings/${STORY.finding}/dispositions`,
+    '/api/v1/risk': '/api/v1/risk?entity_type=client',
     '/api/v1/suppressions/{id}': `/api/v1/suppressions/${SUPPRESSION}`,
     '/api/v1/suppressions/{id}/remove': `/api/v1/suppressions/${SUPPRESSION}/remove`,
     '/api/v1/operations/{name}': '/api/v1/operations/echo',
