@@ -31,6 +31,9 @@ export const EXT_ENTRIES_MAX = 50;
 export const EXT_KEY_LENGTH_MAX = 64;
 export const EXT_VALUE_LENGTH_MAX = 2_048;
 
+/** The authentication method of public clients (RFC 7591 section 2), where elsewhere `none` says that there is no value. */
+const NO_CLIENT_AUTH = 'none';
+
 export interface RedactContext {
   readonly source: SourceDefinition;
   readonly tenant: string;
@@ -138,7 +141,7 @@ class Redaction {
       client: {
         id: this.#name('client.id', draft.client?.id),
         name: this.#text('client.name', draft.client?.name),
-        auth_method: this.#name('client.auth_method', draft.client?.auth_method),
+        auth_method: this.#authMethod(draft.client?.auth_method),
       },
       requested_client_id: this.#name('requested_client_id', draft.requested_client_id),
       subject: this.#principal('subject.ref', draft.subject),
@@ -243,6 +246,10 @@ class Redaction {
     const result = this.#context.scrubber.scrubIdentifier(text, max);
     if (result.text === value) remember(this.#clean.names, value);
     return this.#noted(field, text, result, max);
+  }
+
+  #authMethod(value: string | undefined): string {
+    return value === NO_CLIENT_AUTH ? value : this.#name('client.auth_method', value);
   }
 
   #noted(field: string, before: string, result: ScrubResult, max: number): string {
@@ -413,6 +420,7 @@ class Redaction {
         this.#note(`ext.${key}`);
         return [key, '[redacted]'];
       }
+      if (value === NO_CLIENT_AUTH && key === 'token_endpoint_auth_method') return [key, value];
       return [key, this.#text(`ext.${key}`, value, EXT_VALUE_LENGTH_MAX)];
     });
     // fromEntries defines own properties, so `__proto__` is a name like any other.

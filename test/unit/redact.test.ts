@@ -201,6 +201,18 @@ describe('free text and extras', () => {
     expect(e.redaction.fields).toEqual(['error.detail', 'ext.client_secret', 'ext.note']);
   });
 
+  it('keep `none` where it is an authentication method, and nowhere else', () => {
+    const e = event({
+      client: { id: 'app', auth_method: 'none', name: 'none' },
+      ext: { token_endpoint_auth_method: 'none', other: 'none' },
+    });
+    expect(e.client).toEqual({ id: 'app', auth_method: 'none', name: '' });
+    expect(e.ext).toEqual({ token_endpoint_auth_method: 'none', other: '' });
+    expect(event({ client: { auth_method: 'None' } }).client.auth_method).toBe('');
+    expect(event({ client: { auth_method: 'private_key_jwt' } }).client.auth_method).toBe(
+      'private_key_jwt',
+    );
+  });
   it('normalise literals, scopes and issuers', () => {
     expect(['null', '-', ' None ', '<null>', 'unknown', ' x '].map(normaliseText)).toEqual([
       '',
