@@ -10,6 +10,7 @@ import type { Store } from '../store/client.ts';
 import { findStoredEvents, latestStoredTime } from '../store/stored_events.ts';
 import { DeadLetters } from './dead_letters/dead_letters.ts';
 import { replayOperation } from './dead_letters/replay.ts';
+import { importClientsOperation } from './import_clients.ts';
 import { Pipeline } from './pipeline.ts';
 import { NetworkDatabases } from './processors/network_databases.ts';
 import { createScrubber, scrubberOptions } from './processors/scrub.ts';
@@ -21,6 +22,8 @@ import { loadSources } from './registry.ts';
 import { Spool } from './spool/spool.ts';
 import { Writer } from './writer.ts';
 
+/** The source of lists of clients. */
+const INVENTORY = 'client_inventory';
 /** How long a stop waits for the store to take what is durable; the rest waits for the next start. */
 const DRAIN_MS_MAX = 20_000;
 /** Longest time for a request's headers, and for a whole request beyond what its body may take. */
@@ -34,12 +37,12 @@ export interface Collector extends Component {
   flush(): Promise<void>;
 }
 
-/** Registers `replay_dead_letters`, for a process that receives nothing itself too. */
+/** Registers `replay_dead_letters` and `import_clients`, for a process that receives nothing itself too. */
 export async function registerCollectorOperations(runtime: Runtime, store: Store): Promise<void> {
-  await registerReplay(runtime, store, openNetworks(runtime));
+  await registerOperations(runtime, store, openNetworks(runtime));
 }
 
-async function registerReplay(
+async function registerOperations(
   runtime: Runtime,
   store: Store,
   networks: NetworkDatabases | undefined,
@@ -48,6 +51,13 @@ async function registerReplay(
   const scrubber = createScrubber(scrubberOptions(runtime.config.redaction));
   const operation = replayOperation({ runtime, store, sources, scrubber, networks });
   runtime.operations.register('replay_dead_letters', operation);
+  const inventory = sources.get(INVENTORY);
+  if (inventory === undefined)
+    throw new GrantscopeError('definition_invalid', `there is no source ${INVENTORY}`);
+  runtime.operations.register(
+    'import_clients',
+    importClientsOperation({ runtime, store, source: inventory, scrubber }),
+  );
 }
 
 /** The databases of `enrichment`; with hashed addresses, nobody may learn where one is. */
@@ -64,7 +74,7 @@ function openNetworks({ config, log, metrics }: Runtime): NetworkDatabases | und
 export async function startCollector(runtime: Runtime, store: Store): Promise<Collector> {
   const { config, log, metrics, clock, hints } = runtime;
   const networks = openNetworks(runtime);
-  await registerReplay(runtime, store, networks);
+  await registerOperations(runtime, store, networks);
   const folder = join(config.dataDir, 'spool');
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const spool = await Spool.open({

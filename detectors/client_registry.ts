@@ -226,21 +226,23 @@ export async function readRegistrations(
     client_id: string;
     event_kind: 'client_registered' | 'client_updated';
     at: string;
+    kids: string;
     metadata: Readonly<Record<string, string>>;
   }>(sql`
-    SELECT event_id, any(client_id) AS client_id, any(kind) AS event_kind, any(time) AS at,
+    SELECT event_id, any(client_id) AS client_id, any(kind) AS event_kind, any(time) AS at, any(key_kid) AS kids,
       any(mapFilter((name, value) -> replaceRegexpOne(name, '_[0-9]+$', '') IN ${param.strings(PARTS)}, ext)) AS metadata
     FROM grantscope.auth_events
     WHERE tenant = ${param.string(tenant)} AND kind IN ('client_registered', 'client_updated')
       AND outcome NOT IN ('failure', 'denied') AND auth_events.client_id != ''
     GROUP BY event_id ORDER BY at DESC, event_id LIMIT ${param.uint(REGISTRATIONS_MAX)}`);
-  return rows.map(({ event_id, client_id, event_kind, at, metadata }) => ({
+  return rows.map(({ event_id, client_id, event_kind, at, kids, metadata }) => ({
     event_id,
     client_id,
     time: nsOfClickHouseTime(at),
     kind: event_kind,
     scope: readClientList(metadata, 'scope')?.join(' '),
     redirect_uris: readClientList(metadata, 'redirect_uris')?.join(' '),
-    ext: metadata,
+    // Ids of keys are random text, which a field made for ids keeps and `ext` does not.
+    ext: kids === '' ? metadata : { ...metadata, jwks_kids: kids },
   }));
 }

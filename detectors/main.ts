@@ -6,6 +6,7 @@ import type { Store } from '../store/client.ts';
 import { backtest, type RuleBacktest } from './backtest.ts';
 import { BLIND_RULE, BlindParameters } from './blind.ts';
 import { coverageRange, readCoverage, type Coverage } from './coverage.ts';
+import { registerClientOperations } from './client_operations.ts';
 import { DetectorMetrics } from './detector_metrics.ts';
 import type { FindingContent } from './finding_identity.ts';
 import { bindDetectors, detectorById, loadDetectors } from './registry.ts';
@@ -172,6 +173,7 @@ export interface CoverageReport extends Coverage {
 export async function registerDetectorOperations(runtime: Runtime, store: Store): Promise<void> {
   const detectors = await loadDetectors();
   const bound = bindDetectors(detectors, runtime.config.detectors);
+  registerClientOperations(runtime, store);
   runtime.operations.register('rules_list', () =>
     Promise.resolve(
       [...bound.map((b) => b.docs), BLIND_RULE].map((docs) => ({

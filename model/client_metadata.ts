@@ -35,6 +35,9 @@ export const ENTRIES_PER_LIST_MAX = 10;
 /** Stands behind a list of which a part is missing. */
 const CUT_MARK = '...';
 
+/** What stands for a value that looked like a secret. */
+const REDACTED = '[redacted]';
+
 type Ext = Readonly<Record<string, string>>;
 
 function entryName(name: string, index: number): string {
@@ -61,12 +64,12 @@ export function readClientList(ext: Ext, name: ClientListName): readonly string[
   const values: string[] = [];
   for (let i = 0; i < ENTRIES_PER_LIST_MAX; i += 1) {
     const text = Object.hasOwn(ext, entryName(name, i)) ? ext[entryName(name, i)] : undefined;
-    if (text === undefined) return i === 0 ? undefined : values;
+    if (text === undefined) return i === 0 || values.includes(REDACTED) ? undefined : values;
     // A longer text may have been cut on the way, and its last value with it.
     if (text === CUT_MARK || text.length > ENTRY_LENGTH_MAX) return undefined;
     values.push(...text.split(/\s+/).filter((v) => v !== ''));
   }
-  return values;
+  return values.includes(REDACTED) ? undefined : values;
 }
 
 /** Whether a client with this authentication method (RFC 7591 section 2, RFC 8705, OIDC Core 9) is public. */

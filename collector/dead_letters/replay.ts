@@ -83,7 +83,7 @@ interface ReplayDeps {
   readonly store: Store;
   readonly sources: ReadonlyMap<string, SourceDefinition>;
   readonly scrubber: Scrubber;
-  readonly networks: NetworkLookup | undefined;
+  readonly networks?: NetworkLookup | undefined;
 }
 
 /**
