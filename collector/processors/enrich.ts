@@ -140,8 +140,53 @@ function findFamily(userAgent: string): string {
   const product = /^[A-Za-z][A-Za-z0-9_.-]*/.exec(userAgent)?.[0] ?? '';
   const program = PROGRAMS.get(product.toLowerCase());
   if (program !== undefined) return program;
-  if (/^(?:mozilla|opera)$/i.test(product)) return Bowser.parse(userAgent).browser.name ?? '';
-  return product.length <= FAMILY_LENGTH_MAX ? product : '';
+  if (/^(?:mozilla|opera)$/i.test(product)) return browserFamily(userAgent);
+  // A library that names the language first.
+  const library = /^Python\/[\d.]+ ([A-Za-z][A-Za-z0-9_.-]*)\//.exec(userAgent)?.[1];
+  return knownName(library ?? product);
+}
+
+function knownName(name: string): string {
+  return name.length <= FAMILY_LENGTH_MAX ? name : '';
+}
+
+/**
+ * Programs that call themselves a browser's variant, and are told from it: a stolen token is seldom used by the very
+ * program that it was stolen from, and automation seldom hides that it is. In order: what stands first wins.
+ */
+const IN_DISGUISE: readonly (readonly [mark: RegExp, family: string])[] = [
+  [/\bHeadlessChrome\//, 'HeadlessChrome'],
+  [/\b(?:Windows)?PowerShell\//, 'PowerShell'],
+  [/\b(?:FBAN|FBAV|FB_IAB)\//, 'Facebook'],
+  [/\bInstagram \d/, 'Instagram'],
+  [/\bMicroMessenger\//, 'WeChat'],
+  [/\bLine\/\d/, 'Line'],
+  [/\b(?:musical_ly|BytedanceWebview|TikTok)/, 'TikTok'],
+  [/\[LinkedInApp\]/, 'LinkedIn'],
+  [/\bSnapchat[/ ]\d/, 'Snapchat'],
+  [/\bTwitter for \w/, 'Twitter'],
+  [/\bGSA\//, 'Google Search'],
+  [/\bDuckDuckGo\//, 'DuckDuckGo'],
+  [/; wv\)/, 'Android WebView'],
+];
+/** A program of Apple's phones that shows pages without being Safari. */
+const IOS = /\b(?:iPhone|iPad|iPod)\b/;
+/** `(compatible; Googlebot/2.1; ...)`; old Internet Explorers have no slash there. */
+const BOT = /\bcompatible; ([A-Za-z][\w.-]*)\/\d/;
+/** The application's own name before the parts that Electron brings. */
+const DESKTOP_APPLICATION = /\b([A-Za-z][\w.-]*)\/[\w.-]+ Chrome\/[\d.]+ Electron\//;
+
+/** The family of a user agent that begins like a browser's. */
+function browserFamily(userAgent: string): string {
+  const disguised = IN_DISGUISE.find(([mark]) => mark.test(userAgent))?.[1];
+  if (disguised !== undefined) return disguised;
+  const own = BOT.exec(userAgent)?.[1] ?? DESKTOP_APPLICATION.exec(userAgent)?.[1];
+  if (own !== undefined) return knownName(own);
+  if (IOS.test(userAgent) && userAgent.includes('AppleWebKit/') && !userAgent.includes(' Safari/'))
+    return 'iOS WebView';
+  const name = Bowser.parse(userAgent).browser.name ?? '';
+  // What the parser says of all that it does not know: no family.
+  return name === 'Mozilla' ? '' : name;
 }
 
 /** Adds what can be worked out from the event itself. Changed in place, like `normaliseEvent`. */
