@@ -69,7 +69,7 @@ export function runsOfFamilies(selection: HistorySelection, axis: FamilyAxis): S
         SELECT toString(family_ref) AS entity, event_id, any(time) AS at, any(${axis.value}) AS value
         FROM grantscope.token_events WHERE ${familyRows(selection)} AND ${axis.where}
         GROUP BY family_ref, event_id
-      ) WINDOW run AS (PARTITION BY entity ORDER BY at, event_id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+      ) WINDOW run AS (PARTITION BY entity ORDER BY at, toString(event_id) ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
     ) WHERE value != before OR value != after`;
 }
 
