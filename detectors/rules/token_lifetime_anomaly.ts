@@ -296,7 +296,7 @@ export default defineDetector<Params>({
   confidence: 75,
   description:
     'Access tokens of a client live far longer than those it got on earlier days, or longer than the policy allows: a changed setting, or tokens that the authorization server never issued.',
-  references: ['RFC 9700 section 2.2.1', 'RFC 6819 section 5.1.5.3', 'ATT&CK T1606'],
+  references: ['RFC 6819 section 5.1.5.3', 'RFC 9068 section 2.2', 'ATT&CK T1606'],
   entity: 'client',
   verdicts: {
     accepted_not_issued:
