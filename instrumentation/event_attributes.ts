@@ -221,6 +221,7 @@ function clientMetadataAttributes(to: Target, event: RecordedAuthEvent): void {
   put('redirect_uris', joined(metadata.redirect_uris?.map(withoutQuery)));
   put('scope', metadata.scope);
   put('grant_types', joined(metadata.grant_types));
+  put('response_types', joined(metadata.response_types));
   put('token_endpoint_auth_method', metadata.token_endpoint_auth_method);
   put('application_type', metadata.application_type);
 }

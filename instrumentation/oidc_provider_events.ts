@@ -430,6 +430,7 @@ function registrationEvents(call: ProviderCall, kind: EventKind): Events {
         redirect_uris: client?.redirectUris ?? texts(asked['redirect_uris']),
         scope: client?.scope ?? text(asked['scope']),
         grant_types: client?.grantTypes ?? texts(asked['grant_types']),
+        response_types: client?.responseTypes ?? texts(asked['response_types']),
         token_endpoint_auth_method:
           client?.clientAuthMethod ?? text(asked['token_endpoint_auth_method']),
         application_type: client?.applicationType,

@@ -17,6 +17,7 @@ export interface OidcClient {
   readonly clientAuthMethod?: string | undefined;
   readonly redirectUris?: readonly string[] | undefined;
   readonly grantTypes?: readonly string[] | undefined;
+  readonly responseTypes?: readonly string[] | undefined;
   readonly scope?: string | undefined;
   readonly applicationType?: string | undefined;
 }

@@ -114,6 +114,7 @@ export interface RecordedAuthEvent {
         redirect_uris?: readonly string[] | undefined;
         scope?: string | undefined;
         grant_types?: readonly string[] | undefined;
+        response_types?: readonly string[] | undefined;
         token_endpoint_auth_method?: string | undefined;
         application_type?: string | undefined;
       }

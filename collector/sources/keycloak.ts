@@ -1,3 +1,4 @@
+import { writeClientList } from '../../model/client_metadata.ts';
 import { defineSource, type ParseResult, type SourceRecord } from '../../model/define_source.ts';
 import type { AuthEventDraft, TokenDraft } from '../../model/draft.ts';
 import type { EventKind, Outcome } from '../../model/kinds.ts';
@@ -8,12 +9,14 @@ import {
   isJson,
   lookUp,
   numberOf,
+  objectIn,
   oneOf,
   own,
   refuse,
   textIn,
   textList,
   TIME_ALLOWED,
+  type Json,
 } from './_reading.ts';
 import { LINE_LENGTH_MAX, readJson, readLine, type KeycloakRecord } from './_keycloak_record.ts';
 
@@ -420,6 +423,63 @@ function adminKind(operation: string, resource: string, path: string): EventKind
   return POLICY_RESOURCES.has(resource) ? 'policy_changed' : 'unclassified';
 }
 
+/** Keycloak's names of a client's flows, and the grants that they allow (RFC 7591 section 2). */
+const GRANT_OF_FLOW: readonly (readonly [flow: string, grant: string])[] = [
+  ['standardFlowEnabled', 'authorization_code'],
+  ['implicitFlowEnabled', 'implicit'],
+  ['directAccessGrantsEnabled', 'password'],
+  ['serviceAccountsEnabled', 'client_credentials'],
+];
+const DEVICE_FLOW = 'oauth2.device.authorization.grant.enabled';
+const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
+
+/** How a client of one kind of authenticator authenticates; `client-secret` may use the header or the body. */
+const METHOD_OF_AUTHENTICATOR: Readonly<Record<string, string>> = {
+  'client-jwt': 'private_key_jwt',
+  'client-secret-jwt': 'client_secret_jwt',
+  'client-x509': 'tls_client_auth',
+};
+
+/**
+ * A client's representation in the words of model/client_metadata.ts. What it leaves out is not stated: an update may
+ * carry a part of it. Optional scopes count as registered, since the client gets them by asking.
+ */
+function clientMetadata(client: Json): Record<string, string> {
+  const flag = (name: string): boolean | undefined => {
+    const value = own(client, name);
+    return typeof value === 'boolean' ? value : undefined;
+  };
+  const isPublic = flag('publicClient');
+  const authenticator = textIn(client, 'clientAuthenticatorType') ?? '';
+  const method = lookUp(METHOD_OF_AUTHENTICATOR, authenticator);
+  const root = textIn(client, 'rootUrl') ?? '';
+  const uris = textList(own(client, 'redirectUris'))?.map((uri) =>
+    uri.startsWith('/') ? `${root.replace(/\/$/, '')}${uri}` : uri,
+  );
+  const scopes = textList(own(client, 'defaultClientScopes'));
+  const optional = textList(own(client, 'optionalClientScopes')) ?? [];
+  return given({
+    ...(uris === undefined ? {} : writeClientList('redirect_uris', uris)),
+    ...(scopes === undefined ? {} : writeClientList('scope', [...scopes, ...optional])),
+    ...grantTypesOf(client, flag),
+    client_type: isPublic === undefined ? undefined : isPublic ? 'public' : 'confidential',
+    token_endpoint_auth_method:
+      isPublic === true ? 'none' : isPublic === false ? method : undefined,
+    secret_held: isPublic === false && authenticator === 'client-secret' ? 'true' : undefined,
+  });
+}
+
+/** All flows or none: a representation without them says nothing about grants. */
+function grantTypesOf(
+  client: Json,
+  flag: (name: string) => boolean | undefined,
+): Readonly<Record<string, string>> {
+  if (GRANT_OF_FLOW.some(([flow]) => flag(flow) === undefined)) return {};
+  const grants = GRANT_OF_FLOW.filter(([flow]) => flag(flow) === true).map(([, grant]) => grant);
+  const isDevice = textIn(objectIn(client, 'attributes'), DEVICE_FLOW) === 'true';
+  return writeClientList('grant_types', isDevice ? [...grants, DEVICE_GRANT] : grants);
+}
+
 /** Admin events: who changed which resource of the realm. `userId` is the administrator. */
 function adminEvent(r: Reading): AuthEventDraft {
   const { field, record } = r;
@@ -447,8 +507,7 @@ function adminEvent(r: Reading): AuthEventDraft {
     ext: given({
       // The ids of users in a path are pseudonymised as the subject.
       resource_path: path.replace(/^users\/[^/]+/, 'users/*'),
-      redirect_uris: textList(own(changed, 'redirectUris'))?.join(' '),
-      scope: textList(own(changed, 'defaultClientScopes'))?.join(' '),
+      ...(clientTarget === undefined ? {} : clientMetadata(changed)),
     }),
   });
 }

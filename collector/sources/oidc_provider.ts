@@ -291,6 +291,7 @@ function extOf(r: Reading): Record<string, string> {
     redirect_uris: joined('redirect_uris'),
     scope: joined('scope'),
     grant_types: joined('grant_types'),
+    response_types: joined('response_types'),
     token_endpoint_auth_method: joined('token_endpoint_auth_method'),
     active: typeof active === 'boolean' ? String(active) : undefined,
     reason: textIn(r.value, 'reason'),

@@ -60,7 +60,8 @@ function comparable(uri: string): string {
 
 /**
  * Exact match (RFC 9700 section 4.1.3), but for the port of a loopback redirect, which native apps take
- * as they find it (RFC 8252 section 7.3).
+ * as they find it (RFC 8252 section 7.3), and for a registered `*` at the end, which some servers take for any ending:
+ * what they are told to accept is registered, however unwise that is.
  */
 export function isRegisteredRedirect(uri: string, registered: readonly string[]): boolean {
   const asked = comparable(uri);
@@ -68,6 +69,7 @@ export function isRegisteredRedirect(uri: string, registered: readonly string[])
   return registered.some((candidate) => {
     const known = comparable(candidate);
     if (known === asked) return true;
+    if (known.endsWith('*') && asked.startsWith(known.slice(0, -1))) return true;
     const other = splitRedirect(known);
     if (parts === undefined || other === undefined || !isLoopbackHost(parts.host)) return false;
     return (

@@ -300,8 +300,18 @@ describe('admin events', () => {
       'clients/42',
       JSON.stringify({
         clientId: 'web',
-        redirectUris: ['https://a/cb', 'https://b/cb'],
+        rootUrl: 'https://c/',
+        redirectUris: ['https://a/cb', 'https://b/*', '/cb'],
         secret: 'hush-hush-1',
+        publicClient: false,
+        clientAuthenticatorType: 'client-secret',
+        standardFlowEnabled: true,
+        implicitFlowEnabled: false,
+        directAccessGrantsEnabled: true,
+        serviceAccountsEnabled: false,
+        attributes: { 'oauth2.device.authorization.grant.enabled': 'true' },
+        defaultClientScopes: ['profile', 'email'],
+        optionalClientScopes: ['offline_access'],
       }),
     );
     expect(withoutId(event)).toEqual(
@@ -313,10 +323,39 @@ describe('admin events', () => {
         client: { id: 'web' },
         actor: { ref: ring.ref('subject', 'admin'), type: 'user' },
         net: { client_ip: '203.0.113.9', network: '203.0.113.0/24', ip_role: 'end_user' },
-        ext: { resource_path: 'clients/42', redirect_uris: 'https://a/cb https://b/cb' },
+        ext: {
+          resource_path: 'clients/42',
+          redirect_uris: 'https://a/cb https://b/* https://c/cb',
+          scope: 'profile email offline_access',
+          grant_types: 'authorization_code password urn:ietf:params:oauth:grant-type:device_code',
+          client_type: 'confidential',
+          secret_held: 'true',
+        },
         redaction: { fields: ['actor.ref'] },
       }),
     );
+  });
+
+  it('a registered client is public, or has a key, as its representation says, and unknown where it does not', () => {
+    const ext = (client: object): unknown => {
+      const { resource_path, ...rest } = admin(
+        'UPDATE',
+        'CLIENT',
+        'clients/42',
+        JSON.stringify(client),
+      ).ext;
+      expect(resource_path).toBe('clients/42');
+      return rest;
+    };
+    expect(ext({ publicClient: true, clientAuthenticatorType: 'client-secret' })).toEqual({
+      client_type: 'public',
+      token_endpoint_auth_method: 'none',
+    });
+    expect(ext({ publicClient: false, clientAuthenticatorType: 'client-jwt' })).toEqual({
+      client_type: 'confidential',
+      token_endpoint_auth_method: 'private_key_jwt',
+    });
+    expect(ext({ clientAuthenticatorType: 'client-x509', standardFlowEnabled: true })).toEqual({});
   });
 
   it.each([

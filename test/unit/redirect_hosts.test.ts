@@ -41,8 +41,17 @@ describe('splitRedirect', () => {
 });
 
 describe('isRegisteredRedirect', () => {
-  const registered = ['https://a.example/cb?x=1', 'http://127.0.0.1:1/cb', 'http://localhost/cb'];
+  const registered = [
+    'https://a.example/cb?x=1',
+    'http://127.0.0.1:1/cb',
+    'http://localhost/cb',
+    'https://wild.example/app/*',
+  ];
   it.each([
+    ['https://wild.example/app/cb', true],
+    ['https://wild.example/app/', true],
+    ['https://wild.example/other', false],
+    ['https://wild.example.evil.net/app/cb', false],
     ['https://a.example/cb', true],
     ['https://a.example/cb/', false],
     ['https://a.example:444/cb', false],
