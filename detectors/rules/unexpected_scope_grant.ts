@@ -48,8 +48,7 @@ type Params = z.infer<typeof Parameters>;
 
 /** Rows that granted a scope which the same record does not name as requested. */
 function grantsUnrequested(): Sql {
-  return sql`outcome = 'success' AND notEmpty(scopes_requested)
-    AND arrayExists(s -> NOT has(scopes_requested, s), scopes_granted)`;
+  return sql`outcome = 'success' AND notEmpty(scopes_requested) AND NOT hasAll(scopes_requested, scopes_granted)`;
 }
 
 function excessOf(event: AuthEvent, params: Params): string[] {
