@@ -137,7 +137,9 @@ function addProcessRoutes(app: Express, parts: ServerParts): void {
       throw new RequestProblem('shutting_down', 'the server is stopping');
     if (!(await scope.store.ping()))
       throw new RequestProblem('store_unavailable', 'the store does not answer');
-    response.json({ status: 'ready' });
+    // Under strain it still answers, so it stays in service; but whoever looks is told.
+    const { strains } = runtime.lifecycle;
+    response.json({ status: 'ready', ...(Object.keys(strains).length === 0 ? {} : { strains }) });
   });
   get('/metrics', async (_request, response) => {
     const text = await runtime.metrics.registry.metrics();

@@ -51,17 +51,16 @@ export function createCliContext(environment: Environment): CliContext {
       await store.close();
     }
   };
+  const progress: CliContext['progress'] = (label, done, total) => {
+    if (!process.stderr.isTTY) return;
+    const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
+    process.stderr.write(`\r${label} ${done}/${total} (${percent} %)${done >= total ? '\n' : ''}`);
+  };
   return {
     print: ({ text, json }, asJson) => {
       process.stdout.write(asJson ? `${JSON.stringify(json, null, 2)}\n` : `${text.trimEnd()}\n`);
     },
-    progress: (label, done, total) => {
-      if (!process.stderr.isTTY) return;
-      const percent = total === 0 ? 100 : Math.floor((100 * done) / total);
-      process.stderr.write(
-        `\r${label} ${done}/${total} (${percent} %)${done >= total ? '\n' : ''}`,
-      );
-    },
+    progress,
     config: () => runtime?.config ?? loadConfig(environment),
     runtime: getRuntime,
     withStore,
@@ -89,7 +88,7 @@ export function createCliContext(environment: Environment): CliContext {
             'not_found',
             `no operation ${name}; known: ${own.operations.names.join(', ')}`,
           );
-        return (await operation(input, () => undefined)) as T;
+        return (await operation(input, (done, total) => progress(name, done, total))) as T;
       });
     },
   };

@@ -1,6 +1,9 @@
 import type { Metrics } from '../runtime/metrics.ts';
 import type { FindingChanges } from './findings_store.ts';
 
+/** Stands for a rule in metrics where the work is for all of them. */
+export const SHARED_WORK = 'shared';
+
 /** The detectors' own metrics; the only label is the rule (and the kind of change). */
 export class DetectorMetrics {
   readonly cycles;
@@ -16,6 +19,8 @@ export class DetectorMetrics {
   readonly forgotten;
   readonly rotation;
   readonly blindSources;
+  readonly queries;
+  readonly queryTime;
 
   constructor(metrics: Metrics) {
     const rule = ['rule'] as const;
@@ -78,15 +83,36 @@ export class DetectorMetrics {
       'Ingest time since which the sweep of a rule has not been through yet.',
       rule,
     );
-    this.blindSources = metrics.gauge(
-      'grantscope_detector_blind_sources',
-      'Sources that leave out a field which a rule needs.',
-      rule,
-    );
+    const { blindSources, queries, queryTime } = sightAndCost(metrics);
+    this.blindSources = blindSources;
+    this.queries = queries;
+    this.queryTime = queryTime;
   }
 
   countChanges(rule: string, changes: FindingChanges): void {
     for (const change of ['opened', 'changed', 'superseded', 'closed'] as const)
       if (changes[change] > 0) this.findings.inc({ rule, change }, changes[change]);
   }
+}
+
+/** What rules cannot see, and what they cost. */
+function sightAndCost(metrics: Metrics) {
+  const rule = ['rule'] as const;
+  return {
+    blindSources: metrics.gauge(
+      'grantscope_detector_blind_sources',
+      'Sources that leave out a field which a rule needs.',
+      rule,
+    ),
+    queries: metrics.counter(
+      'grantscope_detector_queries_total',
+      `Questions to the store, by the rule that asked; "${SHARED_WORK}" is what all rules share.`,
+      rule,
+    ),
+    queryTime: metrics.counter(
+      'grantscope_detector_query_seconds_total',
+      'How long the answers to these questions took.',
+      rule,
+    ),
+  };
 }

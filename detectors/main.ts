@@ -9,8 +9,10 @@ import { coverageRange, readCoverage, type Coverage } from './coverage.ts';
 import { registerClientOperations } from './client_operations.ts';
 import { DetectorMetrics } from './detector_metrics.ts';
 import type { FindingContent } from './finding_identity.ts';
+import { reevaluate, type RuleReevaluation } from './reevaluate.ts';
 import { bindDetectors, detectorById, loadDetectors } from './registry.ts';
 import { Runner, type RunnerLimits } from './runner.ts';
+import type { EventRange } from './scopes.ts';
 
 /** Findings that a backtest lists; `rules[].findings` counts all. */
 export const BACKTEST_FINDINGS_MAX = 1_000;
@@ -103,6 +105,14 @@ class DetectorLoop implements Component {
     this.#loop = this.#run();
   }
 
+  strains(): readonly string[] {
+    const { saturated, failing } = this.#runner.strained;
+    return [
+      ...saturated.map((rule) => `${rule} has more to judge than one cycle takes; the rest waits`),
+      ...failing.map((rule) => `${rule} fails and is tried again`),
+    ];
+  }
+
   async stop(): Promise<void> {
     this.#isStopping = true;
     this.#unsubscribe();
@@ -151,6 +161,23 @@ class DetectorLoop implements Component {
   }
 }
 
+/** Input of the operation `detect`. Times are ISO 8601 with an offset, of events; `to` is exclusive. */
+export const DetectInput = z.strictObject({
+  rule: z.string().optional(),
+  from: z.iso.datetime({ offset: true }),
+  to: z.iso.datetime({ offset: true }),
+});
+export type DetectInput = z.input<typeof DetectInput>;
+
+/** Result of the operation `detect`. */
+export interface DetectReport {
+  readonly from: string;
+  readonly to: string;
+  readonly events: number;
+  readonly changed_findings: number;
+  readonly rules: readonly RuleReevaluation[];
+}
+
 const RuleInput = z.strictObject({ rule: z.string() });
 
 /** How far back the coverage is read where nothing else is asked for, ms. */
@@ -169,7 +196,7 @@ export interface CoverageReport extends Coverage {
   readonly to: string;
 }
 
-/** Registers `backtest`, `rules_list`, `rules_show` and `rules_coverage` (runtime/operations.ts), once per runtime. */
+/** Registers `backtest`, `rules_list`, `rules_show`, `rules_coverage` and `detect` (runtime/operations.ts), once per runtime. */
 export async function registerDetectorOperations(runtime: Runtime, store: Store): Promise<void> {
   const detectors = await loadDetectors();
   const bound = bindDetectors(detectors, runtime.config.detectors);
@@ -199,12 +226,13 @@ export async function registerDetectorOperations(runtime: Runtime, store: Store)
   runtime.operations.register('rules_coverage', (input) =>
     coverage(runtime, store, detectors, check(CoverageInput, input)),
   );
+  runtime.operations.register('detect', (input, progress) =>
+    detect(runtime, store, detectors, check(DetectInput, input), progress),
+  );
   runtime.operations.register('backtest', async (input, progress) => {
     const asked = check(BacktestInput, input);
     const chosen = chooseDetectors(detectors, runtime.config.detectors, asked);
-    const range = { from: nsOf(asked.from), to: nsOf(asked.to) };
-    if (range.from >= range.to)
-      throw new GrantscopeError('invalid_argument', 'from: must be before to');
+    const range = rangeOf(asked);
     const result = await backtest({
       store,
       tenant: runtime.config.tenant,
@@ -215,6 +243,34 @@ export async function registerDetectorOperations(runtime: Runtime, store: Store)
     });
     return report(asked, result);
   });
+}
+
+function rangeOf(asked: { readonly from: string; readonly to: string }): EventRange {
+  const range = { from: nsOf(asked.from), to: nsOf(asked.to) };
+  if (range.from >= range.to)
+    throw new GrantscopeError('invalid_argument', 'from: must be before to');
+  return range;
+}
+
+async function detect(
+  runtime: Runtime,
+  store: Store,
+  detectors: Loaded,
+  asked: z.output<typeof DetectInput>,
+  progress: (done: number, total: number) => void,
+): Promise<DetectReport> {
+  const chosen = chooseDetectors(detectors, runtime.config.detectors, { rule: asked.rule });
+  const { events, rules, changedIds } = await reevaluate({
+    store,
+    tenant: runtime.config.tenant,
+    detectors: chosen,
+    clients: runtime.config.clients,
+    range: rangeOf(asked),
+    nowMs: runtime.clock.nowMs(),
+    progress,
+  });
+  if (changedIds.length > 0) runtime.hints.emit('findings_changed', { ids: changedIds });
+  return { from: asked.from, to: asked.to, events, changed_findings: changedIds.length, rules };
 }
 
 async function coverage(
@@ -253,7 +309,7 @@ type Loaded = Awaited<ReturnType<typeof loadDetectors>>;
 function chooseDetectors(
   detectors: Loaded,
   configured: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
-  asked: z.output<typeof BacktestInput>,
+  asked: Pick<z.output<typeof BacktestInput>, 'rule' | 'params'>,
 ) {
   if (asked.rule === undefined) {
     if (asked.params !== undefined)

@@ -17,7 +17,8 @@ import {
   type FindingChanges,
   type WriteContext,
 } from './findings_store.ts';
-import type { DetectorMetrics } from './detector_metrics.ts';
+import { SHARED_WORK, type DetectorMetrics } from './detector_metrics.ts';
+import { MeteredStore } from './metered_store.ts';
 import { hasRegistrations, isConcerned, NewsLog, readNews, type News } from './news.ts';
 import {
   ingestCondition,
@@ -27,6 +28,7 @@ import {
   storeNow,
   type IngestRange,
 } from './scopes.ts';
+import { inTurn, turnOf } from './turns.ts';
 import { WATCH_LIMITS, Watcher, type WatchLimits } from './watcher.ts';
 import { readWatermarks, writeWatermarks } from './watermarks.ts';
 
@@ -159,7 +161,10 @@ export interface RunnerOptions {
  * visible for certain. Only the sweep moves the durable watermark. Evaluation is idempotent, so twice changes nothing.
  */
 export class Runner {
+  /** With a store that counts what is asked of it. */
   readonly #options: RunnerOptions;
+  /** Whose findings others may write at the same time. */
+  readonly #store: Store;
   readonly #limits: RunnerLimits;
   readonly #watcher: Watcher;
   readonly #newsLog = new NewsLog();
@@ -168,11 +173,27 @@ export class Runner {
   #lastSweep: bigint | undefined;
   #lastBlindLook: bigint | undefined;
   #evictionsCounted = 0;
+  readonly #saturated = new Set<string>();
+  readonly #failing = new Set<string>();
+
+  /** Rules run one after the other, so that a question belongs to the one that runs. */
+  #running = SHARED_WORK;
 
   constructor(options: RunnerOptions) {
-    this.#options = options;
+    const { metrics } = options;
+    const store = new MeteredStore(options.store, (seconds) => {
+      metrics.queries.inc({ rule: this.#running });
+      metrics.queryTime.inc({ rule: this.#running }, seconds);
+    });
+    this.#options = { ...options, store };
+    this.#store = options.store;
     this.#limits = { ...RUNNER_LIMITS, ...options.limits };
-    this.#watcher = new Watcher(options.store, options.tenant, this.#limits);
+    this.#watcher = new Watcher(store, options.tenant, this.#limits);
+  }
+
+  /** Rules that had more to judge in the last cycle than a cycle takes, and rules whose last cycle failed. */
+  get strained(): { readonly saturated: readonly string[]; readonly failing: readonly string[] } {
+    return { saturated: [...this.#saturated].sort(), failing: [...this.#failing].sort() };
   }
 
   /** One cycle over all rules. A rule that fails is counted, logged and tried again in the next cycle. */
@@ -216,7 +237,9 @@ export class Runner {
     const parameters = this.#options.blind ?? BlindParameters.parse({});
     const rules = detectors.map((d) => d.docs);
     try {
-      const look = await checkBlindness({ store, tenant, rules, parameters }, clock.nowMs());
+      const look = await inTurn(this.#store, turnOf(tenant, BLIND_RULE.id), () =>
+        checkBlindness({ store, tenant, rules, parameters }, clock.nowMs()),
+      );
       for (const [rule, sources] of look.blindSources) metrics.blindSources.set({ rule }, sources);
       metrics.countChanges(BLIND_RULE.id, look.changes);
       return look.changes;
@@ -339,11 +362,13 @@ export class Runner {
     const rule = state.detector.docs.id;
     const endTimer = metrics.duration.startTimer({ rule });
     let result = NOTHING_DONE;
+    this.#running = rule;
     try {
       result = await this.#advance(state, cycle, phase);
+      this.#failing.delete(rule);
       if (phase === 'sweep' && !result.hasMore) {
         state.isSweepOwed = false;
-        const closed = await closeQuietFindings(this.#options.store, this.#writeContext(state));
+        const closed = await this.#closeQuiet(state);
         metrics.countChanges(rule, closed);
         result = { ...result, changes: addChanges(result.changes, closed) };
         const { store, tenant } = this.#options;
@@ -353,16 +378,31 @@ export class Runner {
     } catch (error) {
       metrics.errors.inc({ rule });
       log.error({ err: error, rule }, `detector failed: ${messageOf(error)}`);
+      this.#failing.add(rule);
       result = { ...result, errors: 1 };
     }
+    this.#running = SHARED_WORK;
     endTimer();
     if (phase === 'live') metrics.cycles.inc({ rule });
-    if (phase === 'live' || result.hasMore) metrics.saturated.set({ rule }, result.hasMore ? 1 : 0);
+    if (phase === 'live' || result.hasMore) this.#noteSaturation(rule, result.hasMore);
     const secondsSince = (time: bigint): number =>
       cycle.now > time ? Number((cycle.now - time) / NS_PER_MS) / 1_000 : 0;
     metrics.lag.set({ rule }, secondsSince(state.seenTo));
     if (state.sweptTo > 0n) metrics.rotation.set({ rule }, secondsSince(state.sweptTo));
     return result;
+  }
+
+  #noteSaturation(rule: string, hasMore: boolean): void {
+    this.#options.metrics.saturated.set({ rule }, hasMore ? 1 : 0);
+    if (hasMore) this.#saturated.add(rule);
+    else this.#saturated.delete(rule);
+  }
+
+  #closeQuiet(state: RuleState): Promise<FindingChanges> {
+    const { store, tenant } = this.#options;
+    const context = this.#writeContext(state);
+    const turn = turnOf(tenant, context.ruleId);
+    return inTurn(this.#store, turn, () => closeQuietFindings(store, context));
   }
 
   #writeContext(state: RuleState): WriteContext {
@@ -537,7 +577,9 @@ export class Runner {
       const context = this.#writeContext(state);
       return { evaluated, changes: await writeFindings(store, context, evaluated.results) };
     };
-    const { evaluated, changes } = await inSpan('detect.page', { rule, units: units.length }, work);
+    const { evaluated, changes } = await inTurn(this.#store, turnOf(tenant, rule), () =>
+      inSpan('detect.page', { rule, units: units.length }, work),
+    );
     for (const { unit, findings, followedTokens } of evaluated.results)
       if (findings.length > 0) this.#watcher.follow(rule, unit.entity, followedTokens);
     metrics.entities.inc({ rule }, units.length);

@@ -7,6 +7,8 @@ import type { Log } from './log.ts';
 export interface Component {
   readonly name: string;
   stop(): Promise<void>;
+  /** What of the part is under strain though it works, one short sentence each; `/readyz` shows them. */
+  strains?(): readonly string[];
 }
 
 /** npm passes a Ctrl-C on to a process that got it from the terminal already: within this time it is one signal, ms. */
@@ -24,6 +26,12 @@ export class Lifecycle {
 
   get isStopping(): boolean {
     return this.#stopping !== undefined;
+  }
+
+  /** Strains of all parts, by their names; parts without any are left out. */
+  get strains(): Readonly<Record<string, readonly string[]>> {
+    const all = this.#components.map((c) => [c.name, c.strains?.() ?? []] as const);
+    return Object.fromEntries(all.filter(([, strains]) => strains.length > 0));
   }
 
   add(component: Component): void {

@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import type { BacktestInput, BacktestReport } from '../../detectors/main.ts';
 import { defineCommand } from '../define_command.ts';
+import { parseEventTime } from '../event_time.ts';
 
 interface Options {
   readonly rule?: string;
@@ -9,18 +10,6 @@ interface Options {
   readonly param: Readonly<Record<string, unknown>>;
   readonly expect: NonNullable<BacktestInput['expect']>;
   readonly json?: boolean;
-}
-
-/** A date alone is its first moment in UTC. */
-function parseTime(text: string): string {
-  const isDate = /^\d{4}-\d{2}-\d{2}$/.test(text);
-  const ms = Date.parse(isDate ? `${text}T00:00:00Z` : text);
-  const hasOffset = isDate || /(Z|[+-]\d{2}:\d{2})$/.test(text);
-  if (Number.isNaN(ms) || !hasOffset)
-    throw new InvalidArgumentError(
-      'must be a date (2026-01-31, UTC) or an ISO time with an offset (2026-01-31T12:00:00Z).',
-    );
-  return new Date(ms).toISOString();
 }
 
 /** `name=value`; the value is JSON where it parses as such, else text. */
@@ -90,8 +79,8 @@ export default defineCommand({
     new Command('backtest')
       .description('run rules over stored events without writing findings')
       .option('--rule <id>', 'one rule (default: all)')
-      .requiredOption('--from <time>', 'event time, inclusive', parseTime)
-      .requiredOption('--to <time>', 'event time, exclusive', parseTime)
+      .requiredOption('--from <time>', 'event time, inclusive', parseEventTime)
+      .requiredOption('--to <time>', 'event time, exclusive', parseEventTime)
       .option('--param <name=value>', 'what-if: a parameter of --rule (repeatable)', parseParam, {})
       .option(
         '--expect <comparison=N>',

@@ -863,6 +863,15 @@ describe('the process', () => {
   it('is healthy, ready and measured', async () => {
     expect((await call('/healthz')).body).toEqual({ status: 'ok' });
     expect((await call('/readyz')).body).toEqual({ status: 'ready' });
+    let strains: string[] = ['a rule waits'];
+    const stop = (): Promise<void> => Promise.resolve();
+    runtime.lifecycle.add({ name: 'detectors', stop, strains: () => strains });
+    expect((await call('/readyz')).body).toEqual({
+      status: 'ready',
+      strains: { detectors: ['a rule waits'] },
+    });
+    strains = [];
+    expect((await call('/readyz')).body).toEqual({ status: 'ready' });
     const { text } = await call('/metrics');
     expect(text).toContain(
       'grantscope_api_requests_total{route="/api/v1/findings/{id}",method="GET",status="404"} 1',

@@ -12,7 +12,12 @@ import { Metrics } from '../../runtime/metrics.ts';
 import { loadDetectors } from '../../detectors/registry.ts';
 import { insertEvents } from '../../store/insert.ts';
 import { readEvents } from '../../store/read_events.ts';
-import { eventAt, makeRunner, readFindings, WORLD_NOW_MS } from '../detector_world.ts';
+import {
+  eventAt,
+  makeRunner as makeRunnerOf,
+  readFindings,
+  WORLD_NOW_MS,
+} from '../detector_world.ts';
 import { openTestStore, testRuntime } from '../harness.ts';
 
 let engine: Awaited<ReturnType<typeof openTestStore>>;
@@ -20,6 +25,16 @@ beforeAll(async () => {
   engine = await openTestStore();
 });
 afterAll(() => engine.close());
+
+/** Of these alone, so that what the others say about the same events does not count. */
+const rules = (await loadDetectors()).filter((d) =>
+  ['code_redeemed_twice', 'redirect_probing', 'scope_beyond_registration'].includes(d.id),
+);
+const makeRunner = (
+  store: typeof engine.store,
+  tenant: string,
+  options: Parameters<typeof makeRunnerOf>[2] = {},
+) => makeRunnerOf(store, tenant, { rules, ...options });
 
 const redeem = (tenant: string, code: string, t: number, ip: string): AuthEvent =>
   eventAt(tenant, `${code} ${t}`, t, {
@@ -129,7 +144,7 @@ describe('runner', () => {
     const [mark] = await engine.store.query<{ n: string }>(
       sql`SELECT uniqExact(rule_id) AS n FROM grantscope.detector_watermarks WHERE tenant = ${param.string(tenant)} AND swept_to > now() - 60`,
     );
-    expect(Number(mark?.n)).toBe((await loadDetectors()).length);
+    expect(Number(mark?.n)).toBe(rules.length);
     await insertEvents(engine.store, replay(tenant, 'after'));
     const changes = await (await makeRunner(engine.store, tenant)).drain();
     expect(changes.opened).toBe(1);
@@ -190,23 +205,24 @@ describe('detectors in the server', () => {
     runtime.hints.emit('inserted', { table: 'grantscope.auth_events', rows: 2 });
     const ids = await hinted;
     const { current } = await readFindings(engine.store, tenant);
-    expect(current.map((f) => f['finding_id'])).toEqual(ids);
-    expect(runtime.operations.names).toEqual([
-      'backtest',
-      'rules_coverage',
-      'rules_list',
-      'rules_show',
-    ]);
+    expect(current.map((f) => f['finding_id'])).toEqual(expect.arrayContaining([...ids]));
+    expect(current.map((f) => f['rule_id'])).toContain('code_redeemed_twice');
+    const own = ['backtest', 'detect', 'rules_coverage', 'rules_list', 'rules_show'];
+    expect(runtime.operations.names).toEqual(expect.arrayContaining(own));
     const backtest = runtime.operations.get('backtest')!;
     const ask = async (more: Record<string, unknown>): Promise<BacktestReport> =>
       (await backtest(
-        { from: '2026-01-05T00:00:00Z', to: '2026-01-06T00:00:00Z', ...more },
+        {
+          rule: 'code_redeemed_twice',
+          from: '2026-01-05T00:00:00Z',
+          to: '2026-01-06T00:00:00Z',
+          ...more,
+        },
         () => undefined,
       )) as BacktestReport;
     const report = await ask({ expect: [{ comparison: 'exactly', count: 2 }] });
     expect([report.total, report.expectations[0]?.met]).toEqual([1, false]);
     const whatIf = await ask({
-      rule: 'code_redeemed_twice',
       params: { exclude_clients: ['web-shop'] },
       expect: [{ comparison: 'at_most', count: 0 }],
     });
@@ -218,13 +234,14 @@ describe('detectors in the server', () => {
     });
     expect([empty.events, empty.expectations[0]?.met]).toEqual([0, false]);
     await expect(ask({ rule: 'nope' })).rejects.toThrow(/rule "nope" is unknown; allowed: access/);
-    await expect(ask({ rule: 'code_redeemed_twice', params: { retry: 1 } })).rejects.toThrow(
+    await expect(ask({ params: { retry: 1 } })).rejects.toThrow(
       /detectors\.code_redeemed_twice.*retry.*allowed parameters: retry_ms, exclude_clients/,
     );
     await insertEvents(engine.store, replay(tenant, 'last moment'));
     await component.stop();
     await component.stop();
-    expect((await readFindings(engine.store, tenant)).current).toHaveLength(2);
+    const after = (await readFindings(engine.store, tenant)).current;
+    expect(after.filter((f) => f['rule_id'] === 'code_redeemed_twice')).toHaveLength(2);
   });
 
   it('refuse a wrong configuration with its path and what is allowed', async () => {

@@ -25,6 +25,16 @@ describe('Lifecycle', () => {
     expect(lifecycle.isStopping).toBe(true);
   });
 
+  it('tells the strains of its parts by name, and leaves out parts without', () => {
+    const lifecycle = new Lifecycle(silent);
+    let strains: string[] = [];
+    lifecycle.add({ name: 'plain', stop: () => Promise.resolve() });
+    lifecycle.add({ name: 'detectors', stop: () => Promise.resolve(), strains: () => strains });
+    expect(lifecycle.strains).toEqual({});
+    strains = ['a rule waits'];
+    expect(lifecycle.strains).toEqual({ detectors: ['a rule waits'] });
+  });
+
   it('drains on the first SIGTERM and ends at once on the second', async () => {
     const script = `
       import { Lifecycle } from ${JSON.stringify(new URL('../../runtime/lifecycle.ts', import.meta.url).href)};
