@@ -11,15 +11,8 @@ import {
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { inSlice, kindIn, ledgerCondition, textFacet, touchedOutsideSlices } from './_ledger.ts';
-import {
-  groupByNetwork,
-  hasUserAddress,
-  isoTime,
-  known,
-  mentionOf,
-  requestKey,
-  type NetworkEvents,
-} from './_origin.ts';
+import { groupByNetwork, isoTime, known, mentionOf, type NetworkEvents } from './_origin.ts';
+import { oneRecordPerRequest, tellsUserNetwork } from './_places.ts';
 
 const KINDS = ['token_validated', 'api_accessed', 'userinfo_accessed'] as const;
 const LEDGER = { kinds: KINDS, types: ['access'], roles: ['presented'] } as const;
@@ -35,31 +28,6 @@ const Parameters = z.strictObject({
   exclude_clients: z.array(z.string()).default([]),
 });
 type Params = z.infer<typeof Parameters>;
-
-/**
- * One record per request: a gateway and the resource server behind it both report a call, and only the
- * one that saw the user's own address tells where it came from.
- */
-function oneRecordPerRequest(events: readonly AuthEvent[]): AuthEvent[] {
-  const byRequest = new Map<string, AuthEvent>();
-  for (const event of events) {
-    const key = requestKey(event) || event.event_id;
-    const before = byRequest.get(key);
-    const isBetter = before?.net.ip_role !== 'end_user' && event.net.ip_role === 'end_user';
-    if (before === undefined || isBetter) byRequest.set(key, event);
-  }
-  const chosen = new Set(byRequest.values());
-  return events.filter((e) => chosen.has(e));
-}
-
-const PRIVATE_NETWORK =
-  /^(10\.|127\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.|f[cd]|fe80|::1)/i;
-
-/** An inner address of unknown role is most likely a proxy's. */
-function tellsUserNetwork(event: AuthEvent): boolean {
-  if (!hasUserAddress(event) || event.net.network === '') return false;
-  return event.net.ip_role === 'end_user' || !PRIVATE_NETWORK.test(event.net.network);
-}
 
 /** The uses of the token by network, in order of first use. */
 function usesByNetwork(input: EvaluateInput<Params>): NetworkEvents[] {

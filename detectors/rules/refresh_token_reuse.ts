@@ -11,16 +11,16 @@ import {
 import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql } from '../../model/sql.ts';
-import { inSlice, ledgerCondition, tokenHistory } from './_ledger.ts';
+import { inSlice, ledgerCondition } from './_ledger.ts';
 import {
   compareOrigins,
   isoTime,
   mentionOf,
   requestKey,
   timeMs,
-  tokensOf,
   type OriginPart,
 } from './_origin.ts';
+import { isRotation, rotationCandidates, successorsOf } from './_rotation.ts';
 
 const KINDS = [
   'token_refreshed',
@@ -35,6 +35,8 @@ const KINDS = [
 const USE_KINDS = ['token_refreshed', 'token_request_failed', 'token_reuse_detected'] as const;
 const LEDGER = { kinds: USE_KINDS, types: ['refresh'], roles: ['consumed', 'presented'] } as const;
 const FOLLOWED_MAX = 40;
+/** Presentations kept per token and origin. */
+const USES_PER_ORIGIN_MAX = 100;
 const REUSES_LISTED_MAX = 20;
 
 const Parameters = z.strictObject({
@@ -50,7 +52,8 @@ type Params = z.infer<typeof Parameters>;
 
 const VERDICTS = {
   theft: 'Another user agent, key or network presented the token after its successor was issued.',
-  undetermined: 'Presented again after the grace; where from is not known on both sides.',
+  undetermined:
+    'Presented again after the grace; where from is not known on both sides, or does not compare.',
   stale_client: 'The same origin presented an old token although the successor had been used.',
   lost_response:
     'The same client tried again; its successor was never used, so the answer was lost.',
@@ -98,23 +101,6 @@ function presentations(input: EvaluateInput<Params>): AuthEvent[] {
   });
 }
 
-/** True for the event in which the token was exchanged for a successor: reuse without rotation is normal. */
-function isRotation(event: AuthEvent, token: string): boolean {
-  if (event.kind !== 'token_refreshed' || event.outcome === 'failure') return false;
-  if (mentionOf(event, token, ['consumed']) === undefined) return false;
-  return tokensOf(event, 'issued', 'refresh').some((t) => t.ref !== token);
-}
-
-/** Refresh and access tokens that were issued for this one. */
-function successorsOf(events: readonly AuthEvent[], token: string): string[] {
-  const refs = events
-    .filter((e) => isRotation(e, token))
-    .flatMap((e) => [...tokensOf(e, 'issued', 'refresh'), ...tokensOf(e, 'issued', 'access')])
-    .map((t) => t.ref)
-    .filter((r) => r !== token);
-  return [...new Set(refs)].sort().slice(0, FOLLOWED_MAX);
-}
-
 /** Whether anything issued for the token was used: then the response had arrived. */
 function isSuccessorUsed(events: readonly AuthEvent[], successors: readonly string[]): boolean {
   return events.some(
@@ -133,6 +119,60 @@ const PART_NAMES: Readonly<Record<OriginPart, string>> = {
   network: 'network',
 };
 
+/**
+ * A confidential client proves who it is at every refresh, and may come with another key (RFC 9449 section 5): its key
+ * says nothing.
+ */
+function isConfidential(event: AuthEvent): boolean {
+  return event.client.auth_method !== '' && event.client.auth_method !== 'none';
+}
+
+interface Origins {
+  readonly same: readonly OriginPart[];
+  readonly different: readonly OriginPart[];
+  /** Only the prefixes differ, one of IPv4 and one of IPv6: a device has both at once. */
+  readonly isDualStack: boolean;
+}
+
+function originsOf(rotation: AuthEvent, event: AuthEvent): Origins {
+  const { same, different } = compareOrigins(rotation, event);
+  const told = different.filter((p) => p !== 'key' || !isConfidential(event));
+  const isNetworkAlone = told.length === 1 && told[0] === 'network' && same.includes('user_agent');
+  const isDualStack = isNetworkAlone && isIpv6(rotation) !== isIpv6(event);
+  const areSystemsKnown = rotation.net.asn !== 0 && event.net.asn !== 0;
+  return { same, different: told, isDualStack: isDualStack && !areSystemsKnown };
+}
+
+const isIpv6 = (event: AuthEvent): boolean => event.net.network.includes(':');
+
+function graceOf(event: AuthEvent, params: Params): number {
+  const { client_grace_ms: byClient, grace_ms } = params;
+  const own = Object.hasOwn(byClient, event.client.id) ? byClient[event.client.id] : undefined;
+  return own ?? grace_ms;
+}
+
+const namesOf = (parts: readonly OriginPart[]): string =>
+  parts.map((p) => PART_NAMES[p]).join(', ');
+
+/** The verdict on a presentation from elsewhere, and why. */
+function elsewhere(
+  { same, different, isDualStack }: Origins,
+  gapMs: number,
+  isUsed: boolean,
+  params: Params,
+): readonly [Verdict, string] {
+  const isOnlyPlace = different.every((p) => p === 'network' || p === 'country');
+  const isRoaming = isOnlyPlace && same.includes('user_agent') && !isUsed;
+  if (isRoaming && gapMs <= params.roaming_grace_ms)
+    return [
+      'lost_response',
+      `same user agent; ${namesOf(different)} changed while the answer was under way`,
+    ];
+  if (isDualStack)
+    return ['undetermined', 'same user agent; an IPv4 and an IPv6 network may be one device'];
+  return ['theft', `another ${namesOf(different)} than the rotation's`];
+}
+
 function classify(
   rotation: AuthEvent,
   event: AuthEvent,
@@ -140,8 +180,9 @@ function classify(
   params: Params,
 ): Omit<Reuse, 'event'> {
   const gapMs = timeMs(event) - timeMs(rotation);
-  const { same, different } = compareOrigins(rotation, event);
-  const graceMs = params.client_grace_ms[event.client.id] ?? params.grace_ms;
+  const origins = originsOf(rotation, event);
+  const { same, different, isDualStack } = origins;
+  const graceMs = graceOf(event, params);
   const gap = `presented ${(gapMs / 1_000).toFixed(1)} s after its successor was issued`;
   const used = isUsed ? 'the successor had been used' : 'the successor was never used';
   const result = (verdict: Verdict, ...reasons: string[]): Omit<Reuse, 'event'> => ({
@@ -150,19 +191,13 @@ function classify(
     different,
     reasons: [...reasons, gap, used],
   });
-  if (different.length > 0) {
-    const isOnlyPlace = different.every((p) => p === 'network' || p === 'country');
-    const isRoaming = isOnlyPlace && same.includes('user_agent') && !isUsed;
-    const names = different.map((p) => PART_NAMES[p]).join(', ');
-    return isRoaming && gapMs <= params.roaming_grace_ms
-      ? result('lost_response', `same user agent; ${names} changed while the answer was under way`)
-      : result('theft', `another ${names} than the rotation's`);
-  }
-  if (gapMs <= graceMs) return result('benign_race', `within the grace of ${graceMs / 1_000} s`);
+  const isHere = different.length === 0 || isDualStack;
+  if (isHere && gapMs <= graceMs)
+    return result('benign_race', `within the grace of ${graceMs / 1_000} s`);
+  if (different.length > 0) return result(...elsewhere(origins, gapMs, isUsed, params));
   if (same.length === 0)
     return result('undetermined', 'network, user agent and key are not known on both sides');
-  const sameNames = same.map((p) => PART_NAMES[p]).join(', ');
-  return result(isUsed ? 'stale_client' : 'lost_response', `same ${sameNames}`);
+  return result(isUsed ? 'stale_client' : 'lost_response', `same ${namesOf(same)}`);
 }
 
 function reusesOf(input: EvaluateInput<Params>): Reuse[] {
@@ -181,10 +216,17 @@ function reusesOf(input: EvaluateInput<Params>): Reuse[] {
         reasons: ['the authorization server reported reuse; the rotation was not seen'],
       }));
   }
-  const isUsed = isSuccessorUsed(events, successorsOf(events, entity));
+  const isUsed = isSuccessorUsed(events, successorsOf(events, entity, FOLLOWED_MAX));
   return uses
     .slice(uses.indexOf(rotation) + 1)
     .map((event) => ({ event, ...classify(rotation, event, isUsed, params) }));
+}
+
+/** What is listed: the gravest, in order of time. */
+function gravest(reuses: readonly Reuse[]): readonly Reuse[] {
+  const byGravity = ORDER.flatMap((v) => reuses.filter((r) => r.verdict === v));
+  const listed = new Set(byGravity.slice(0, REUSES_LISTED_MAX));
+  return reuses.filter((r) => listed.has(r));
 }
 
 function evaluate(input: EvaluateInput<Params>): Signal[] {
@@ -193,7 +235,7 @@ function evaluate(input: EvaluateInput<Params>): Signal[] {
   const verdict = ORDER.find((v) => reuses.some((r) => r.verdict === v));
   const worst = reuses.find((r) => r.verdict === verdict);
   if (verdict === undefined || worst === undefined) return [];
-  const successors = successorsOf(events, entity);
+  const successors = successorsOf(events, entity, FOLLOWED_MAX);
   const rotation = events.find((e) => isRotation(e, entity));
   const related = [...(rotation === undefined ? [] : [rotation]), ...reuses.map((r) => r.event)];
   const family = related
@@ -213,7 +255,7 @@ function evaluate(input: EvaluateInput<Params>): Signal[] {
         successor_used: rotation === undefined ? null : isSuccessorUsed(events, successors),
         generations_behind_min:
           rotation === undefined ? null : isSuccessorUsed(events, successors) ? 2 : 1,
-        reuses: reuses.slice(0, REUSES_LISTED_MAX).map((r) => ({
+        reuses: gravest(reuses).map((r) => ({
           at: isoTime(r.event),
           gap_ms: r.gapMs,
           verdict: r.verdict,
@@ -236,6 +278,7 @@ const A2 = exampleRef('access 2');
 const FAMILY = exampleRef('family');
 const HOME = { network: '198.51.100.0/24', ua_family: 'Chrome', ip_role: 'end_user' } as const;
 const AWAY = { network: '203.0.113.0/24', ua_family: 'curl', ip_role: 'end_user' } as const;
+const SIX = { ...HOME, network: '2001:db8:1::/48' } as const;
 type Net = NonNullable<ExampleEvent['net']>;
 
 const rotate = (t: number, from: string, to: string, access: string, net: Net): ExampleEvent => ({
@@ -262,6 +305,12 @@ const refused = (t: number, token: string, net: Net): ExampleEvent => ({
   tokens: [{ role: 'presented', type: 'refresh', ref: token, family_ref: FAMILY }],
 });
 const first = rotate(0, T1, T2, A2, HOME);
+const withKey = (event: ExampleEvent, method: string, key: string): ExampleEvent => ({
+  ...event,
+  client: { id: 'mobile-app', auth_method: method },
+  binding: 'dpop',
+  binding_thumbprint: key,
+});
 
 interface Shown {
   readonly t: number;
@@ -297,7 +346,7 @@ const finding = (verdict: Verdict, evidence: Record<string, unknown>) => ({
 
 export default defineDetector<Params>({
   id: 'refresh_token_reuse',
-  version: 1,
+  version: 2,
   title: 'Rotated refresh token presented again',
   family: 'token_replay',
   severity: 'high',
@@ -310,12 +359,12 @@ export default defineDetector<Params>({
   evidence: {
     rotated_at: 'When the successor was first issued; null where that was not seen.',
     family_ref: 'The rotation family.',
-    reuse_count: 'Presentations after the rotation.',
+    reuse_count: 'Presentations after the rotation (of at most 100 per origin).',
     successor_used: 'Whether anything issued for this token was used later.',
     generations_behind_min:
       'How far behind the client is at least: 1, or 2 once the successor was used.',
     reuses:
-      'Each presentation: time, gap, verdict, whether it was accepted, origin and what differed (at most 20).',
+      'Each presentation: time, gap, verdict, whether it was accepted, origin and what differed (at most 20, the gravest).',
   },
   needs: ['tokens.ref', 'tokens.role', 'tokens.type', 'kind', 'net.network', 'net.ua_family'],
   kinds: KINDS,
@@ -354,32 +403,28 @@ export default defineDetector<Params>({
   // Tokens that were presented twice are few, so they come first. What happens to a successor decides about its
   // parent, so those whose successors are touched are looked at too.
   candidates: (scope) => {
-    const tenant = param.string(scope.tenant);
-    const uses = sql`tenant = ${tenant} AND ${inSlice(scope, sql`token_ref`)} AND ${ledgerCondition(LEDGER)}`;
+    const uses = sql`tenant = ${param.string(scope.tenant)} AND ${inSlice(scope, sql`token_ref`)} AND ${ledgerCondition(LEDGER)}`;
     const repeated = sql`SELECT token_ref FROM grantscope.token_events WHERE ${uses}
       GROUP BY token_ref HAVING min(event_id) != max(event_id) OR countIf(kind = 'token_reuse_detected') > 0`;
-    const successors = sql`
-      SELECT parent, arrayJoin(arrayFilter((r, role) -> role = 'issued', tokens.ref, tokens.role)) AS child
-      FROM grantscope.auth_events
-      ARRAY JOIN arrayFilter((r, role) -> role = 'consumed', tokens.ref, tokens.role) AS parent
-      WHERE tenant = ${tenant} AND kind = 'token_refreshed' AND event_id IN (
-        SELECT event_id FROM grantscope.token_events
-        WHERE ${uses} AND kind = 'token_refreshed' AND token_ref IN (${repeated}))`;
-    return sql`
-    SELECT toString(token_ref) AS entity, max(time) AS at FROM grantscope.token_events
-    WHERE ${uses} AND token_ref IN (${repeated})
-    GROUP BY token_ref HAVING countIf(${scope.condition}) > 0 OR token_ref IN (
-      SELECT parent FROM (${successors}) WHERE child IN (
-        SELECT token_ref FROM grantscope.token_events
-        WHERE tenant = ${tenant} AND token_ref IN (SELECT child FROM (${successors})) AND ${scope.condition}))`;
+    return rotationCandidates(scope, uses, repeated);
   },
-  history: (selection) => tokenHistory(selection, sql`token_type = 'refresh'`),
-  follow: (input) => ({ tokens: successorsOf(input.events, input.entity) }),
+  // Per origin, so that a client that presents a dead token in a loop does not hide the thief.
+  history: (selection) => sql`
+    SELECT entity, event_id, at FROM (
+      SELECT entity, event_id, any(origin) AS origin, any(t) AS at FROM (
+        SELECT toString(token_ref) AS entity, event_id, time AS t,
+          concat(kind, ' ', outcome, ' ', net_network, ' ', net_country, ' ', net_ua_family) AS origin
+        FROM grantscope.token_events
+        WHERE tenant = ${param.string(selection.tenant)} AND token_ref IN ${param.uuids(selection.entities)}
+          AND ${ledgerCondition(LEDGER)}
+      ) GROUP BY entity, event_id
+    ) ORDER BY entity, at, event_id LIMIT ${param.uint(USES_PER_ORIGIN_MAX)} BY entity, origin`,
+  follow: (input) => ({ tokens: successorsOf(input.events, input.entity, FOLLOWED_MAX) }),
   evaluate,
   falsePositives: [
     'Tabs, processes or devices of one user that share a stored token and refresh from different networks.',
     'A client restored from a backup keeps presenting an old token (stale_client).',
-    'Not reported: servers that do not rotate, and retries of a token that was never exchanged.',
+    'Not reported: servers that do not rotate, another key of a confidential client (RFC 9449 section 5), and retries of a token that was never exchanged.',
   ],
   examples: [
     {
@@ -546,6 +591,104 @@ export default defineDetector<Params>({
       expect: [
         finding('benign_race', expected(false, [{ t: 599, verdict: 'benign_race', net: HOME }])),
       ],
+    },
+    {
+      name: 'benign race: parallel requests of a device that has an IPv4 and an IPv6 address, within the grace',
+      events: [first, refused(30, T1, SIX), rotate(40, T2, T3, exampleRef('access 3'), HOME)],
+      expect: [
+        finding(
+          'benign_race',
+          expected(true, [{ t: 30, verdict: 'benign_race', net: SIX, different: ['network'] }]),
+        ),
+      ],
+    },
+    {
+      name: 'undetermined: an IPv4 and an IPv6 address just after the grace, and the successor was used',
+      events: [first, refused(30.001, T1, SIX), rotate(40, T2, T3, exampleRef('access 3'), HOME)],
+      expect: [
+        finding(
+          'undetermined',
+          expected(true, [
+            { t: 30.001, verdict: 'undetermined', net: SIX, different: ['network'] },
+          ]),
+        ),
+      ],
+    },
+    {
+      name: 'theft: an IPv4 and an IPv6 address of two autonomous systems',
+      events: [
+        rotate(0, T1, T2, A2, { ...HOME, asn: 64_500 }),
+        refused(12, T1, { ...SIX, asn: 64_501 }),
+        rotate(20, T2, T3, exampleRef('access 3'), { ...HOME, asn: 64_500 }),
+      ],
+      expect: [
+        finding(
+          'theft',
+          expected(true, [{ t: 12, verdict: 'theft', net: SIX, different: ['network'] }]),
+        ),
+      ],
+    },
+    {
+      name: 'theft: a public client presents the token with another key',
+      events: [withKey(first, 'none', 'key-1'), withKey(refused(12, T1, HOME), 'none', 'key-2')],
+      expect: [
+        finding(
+          'theft',
+          expected(false, [{ t: 12, verdict: 'theft', net: HOME, different: ['key'] }]),
+        ),
+      ],
+    },
+    {
+      name: 'lost response: a confidential client tries again with another key',
+      events: [
+        withKey(first, 'private_key_jwt', 'key-1'),
+        withKey(refused(60, T1, HOME), 'private_key_jwt', 'key-2'),
+      ],
+      expect: [
+        finding('lost_response', expected(false, [{ t: 60, verdict: 'lost_response', net: HOME }])),
+      ],
+    },
+    {
+      name: 'theft is not hidden by a client that presents the dead token in a loop',
+      events: [
+        first,
+        ...Array.from({ length: 101 }, (_, i) => refused(60 + i, T1, HOME)),
+        refused(3_600, T1, AWAY),
+      ],
+      expect: [
+        finding('theft', {
+          ...expected(false, [
+            { t: 3_600, verdict: 'theft', net: AWAY, different: ['user_agent', 'network'] },
+          ]),
+          reuse_count: 101,
+          reuses: [
+            ...Array.from({ length: 19 }, (_, i) => ({
+              at: at(60 + i),
+              gap_ms: (60 + i) * 1_000,
+              verdict: 'lost_response',
+              accepted: false,
+              network: HOME.network,
+              ua_family: HOME.ua_family,
+              different: [],
+            })),
+            {
+              at: at(3_600),
+              gap_ms: 3_600_000,
+              verdict: 'theft',
+              accepted: false,
+              network: AWAY.network,
+              ua_family: AWAY.ua_family,
+              different: ['user_agent', 'network'],
+            },
+          ],
+        }),
+      ],
+    },
+    {
+      name: 'silent for a client that is excluded',
+      parameters: { exclude_clients: ['mobile-app'] },
+      events: [first, refused(3_600, T1, AWAY)],
+      expect: [],
     },
     {
       name: 'silent: ordinary rotation',
