@@ -19,6 +19,8 @@ import {
 
 /** Addresses that are remembered with their facts; the memory is emptied when it is full. */
 export const ADDRESSES_LOOKED_UP_MAX = 65_536;
+/** Decoded parts of each file that are remembered; the memory is emptied when it is full. */
+const PARTS_DECODED_MAX = 8_192;
 /** How often the files are looked at, ms. */
 export const DATABASE_POLL_MS = 10_000;
 /** Networks of a file that are looked at before it counts as one that has nothing for its role. */
@@ -195,7 +197,7 @@ function readerOf(role: DatabaseRole, file: string, bytes: Buffer): Reader<Respo
     invalid(role, `${file} is no database in the MaxMind DB format, version 2 (.mmdb): ${why}`);
   let reader: Reader<Response>;
   try {
-    reader = new Reader<Response>(bytes);
+    reader = new Reader<Response>(bytes, { cache: boundedCache() });
   } catch {
     throw refuse('its metadata cannot be read');
   }
@@ -207,6 +209,24 @@ function readerOf(role: DatabaseRole, file: string, bytes: Buffer): Reader<Respo
   if (!isSound) throw refuse('its metadata is not of that version');
   if (searchTreeSize + SEPARATOR_BYTES > bytes.length) throw refuse('it ends too soon');
   return reader;
+}
+
+/**
+ * Decoded parts of a file by their place: most addresses are of few networks, and most networks of few countries, whose
+ * names in eight languages would be decoded each time.
+ */
+function boundedCache(): {
+  get(key: string | number): unknown;
+  set(key: string | number, value: unknown): void;
+} {
+  const parts = new Map<string | number, unknown>();
+  return {
+    get: (key) => parts.get(key),
+    set: (key, value) => {
+      if (parts.size >= PARTS_DECODED_MAX) parts.clear();
+      parts.set(key, value);
+    },
+  };
 }
 
 /** A tree of IPv4 addresses alone would take the first 32 bits of an IPv6 address for one of its own. */
