@@ -5,6 +5,7 @@ import { startApi } from '../api/main.ts';
 import { startCollector } from '../collector/main.ts';
 import { startDetectors } from '../detectors/main.ts';
 import { loadDetectors } from '../detectors/registry.ts';
+import { startResponse } from '../detectors/response/main.ts';
 import { startTriage } from '../detectors/triage/main.ts';
 import { registerTriageOperations } from '../detectors/triage/operations.ts';
 import type { Config } from '../runtime/config.ts';
@@ -63,6 +64,7 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
   try {
     let apiUrl: string | undefined;
     if (roles.includes('detectors')) {
+      lifecycle.add(await startResponse(runtime, store));
       // Stops after the detectors, so that it decides about what they find last.
       lifecycle.add(startTriage(runtime, store));
       lifecycle.add(await startDetectors(runtime, store));

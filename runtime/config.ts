@@ -1,5 +1,4 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
@@ -9,7 +8,9 @@ import { EnrichmentSettings } from './enrichment_settings.ts';
 import { GrantscopeError } from './errors.ts';
 import { HASH_KEY_LENGTH_MIN } from './keyring.ts';
 import { LOG_LEVELS } from './log.ts';
+import { isLoopback } from './loopback.ts';
 import { RedactionSettings } from './redaction_settings.ts';
+import { ResponseSettings } from './response_settings.ts';
 
 const megabytes = (n: number): number => n * 1024 * 1024;
 
@@ -166,6 +167,8 @@ const YamlFile = z.strictObject({
   detectors: z.record(z.string(), z.record(z.string(), z.unknown())).default({}),
   /** Findings that are kept and shown, but not notified: each with an owner, a reason and an end. */
   suppressions: z.array(SuppressionRequest).default([]),
+  /** Whom findings are told besides Alertmanager: OCSF for a SIEM, CAEP for whoever can end sessions. Nobody by default. */
+  response: ResponseSettings.prefault({}),
   /** Overrides per SLO id. */
   slos: z
     .record(
@@ -410,11 +413,7 @@ function check<T extends z.ZodType>(schema: T, value: unknown, origin: string): 
   });
 }
 
-/** True for addresses that only this machine can reach. */
-export function isLoopback(host: string): boolean {
-  if (host === 'localhost' || host === '::1') return true;
-  return isIP(host) === 4 && host.startsWith('127.');
-}
+export { isLoopback };
 
 /** JSON Schemas of the environment and of grantscope.yaml, for the reference docs and for editors. */
 export function configSchemas(): { environment: unknown; yaml: unknown } {

@@ -23,6 +23,7 @@ export async function applyRetention(store: Store, retention: Retention): Promis
     // The last step of an open finding may be old, but its last event is older than its closing.
     ['grantscope.finding_changes', 'changed_at', retention.findings_days],
     ['grantscope.finding_status', 'changed_at', retention.findings_days],
+    ['grantscope.deliveries', 'attempted_at', retention.findings_days],
     // Names outlive what they join, findings included.
     [
       'grantscope.reference_names',

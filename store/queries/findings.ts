@@ -128,6 +128,18 @@ export async function getFinding(scope: Scope, findingId: string): Promise<Findi
   return row === undefined ? undefined : toFinding(row);
 }
 
+/** Findings by id; absent where there is none. */
+export async function getFindings(
+  scope: Scope,
+  findingIds: readonly string[],
+): Promise<ReadonlyMap<string, Finding>> {
+  if (findingIds.length === 0) return new Map();
+  const rows = await scope.store.query<FindingRow>(
+    sql`SELECT ${COLUMNS} FROM ${FINDINGS} WHERE ${ofTenant(scope)} AND finding_id IN ${param.uuids(findingIds)}`,
+  );
+  return new Map(rows.map((row) => [row.finding_id, toFinding(row)]));
+}
+
 /** Counts of the findings of one state, by severity and by family. Absent keys are zero. */
 export async function countFindingsBy(
   scope: Scope,

@@ -5,6 +5,7 @@ import { startApi, type Api } from '../../api/main.ts';
 import { Triage } from '../../detectors/triage/triage.ts';
 import { ManualClock } from '../../runtime/clock.ts';
 import { Metrics } from '../../runtime/metrics.ts';
+import { writeDelivery } from '../../store/queries/deliveries.ts';
 import { RETIREMENT_JUDGED_MIN } from '../../store/queries/dispositions.ts';
 import { id, insertFindings, makeFinding } from '../api_seed.ts';
 import { openTestStore, testRuntime } from '../harness.ts';
@@ -162,6 +163,35 @@ describe('suppressions', () => {
       'expires_at: at most 366 days from now are allowed',
     ]);
     expect((await call(`/suppressions/${id('0', 5)}`)).status).toBe(404);
+  });
+});
+
+describe('deliveries', () => {
+  it('are listed newest first, by receiver, status and finding', async () => {
+    const at = (n: number): string => new Date(NOW_MS + n).toISOString();
+    const delivery = (n: number, status: 'delivered' | 'retrying', error: string) => ({
+      sink: n === 1 ? 'ocsf/siem' : 'caep/idp/risk-level-change',
+      finding_id: id('1', n),
+      change_no: 1,
+      status,
+      delivery_id: id('d', n),
+      subject_ref: n === 1 ? '' : id('5', 1),
+      level: n === 1 ? ('' as const) : ('high' as const),
+      attempts: n,
+      error,
+      attempted_at: at(n),
+    });
+    const [one, two] = [delivery(1, 'delivered', ''), delivery(2, 'retrying', 'http_503')];
+    const scope = { store: opened.store, tenant: 'default' };
+    for (const d of [one, two]) await writeDelivery(scope, d);
+    await writeDelivery({ ...scope, tenant: 'neighbour' }, one);
+    const list = async (query: string) => (await call(`/deliveries${query}`)).body.items;
+    expect(await list('')).toEqual([two, one]);
+    expect(await list('?limit=1')).toEqual([two]);
+    expect(await list('?status=delivered')).toEqual([one]);
+    expect(await list('?sink=caep/idp/risk-level-change')).toEqual([two]);
+    expect(await list(`?finding_id=${id('1', 1)}`)).toEqual([one]);
+    expect((await call('/deliveries?status=lost')).status).toBe(400);
   });
 });
 
