@@ -53,8 +53,8 @@ const IS_USE = sql`${kindIn(USES)} AND client_id != '' AND outcome NOT IN ('fail
 /**
  * Nothing arrives when a client is not used, so the days are what counts: when the first event of a new day arrives, all
  * registered clients are asked about, but for those that were used within the hour. In between, a registration asks about
- * its client, and a use about a client that is reported: it takes the report back. Uses can do nothing else, so no more of
- * them need to be looked at.
+ * its client, and a use about a client that is reported: it takes the report back. Uses can do nothing else, but for an old
+ * one that arrives late: of a client that the operator states it may be the first that is known.
  */
 function candidates(scope: CandidateScope, params: Params): Sql {
   const tenant = sql`tenant = ${param.string(scope.tenant)}`;
@@ -67,6 +67,9 @@ function candidates(scope: CandidateScope, params: Params): Sql {
     SELECT toString(client_id) AS entity, time AS at FROM ${newRows} AND ${IS_USE} AND client_id IN (
       SELECT entity_ref FROM grantscope.findings FINAL
       WHERE ${tenant} AND rule_id = ${param.string(RULE_ID)} AND state != 'superseded')
+    UNION ALL
+    SELECT toString(client_id) AS entity, time AS at FROM ${newRows} AND ${IS_USE} AND client_id IN ${param.strings(known)}
+      AND time < (${newestOfAll(scope.tenant)}) - toIntervalDay(${param.uint(params.unused_days - 1)})
     UNION ALL
     SELECT entity, ${newest} AS at FROM (
       SELECT arrayJoin(${param.strings(known)}) AS entity
@@ -96,11 +99,14 @@ function history(selection: HistorySelection): Sql {
 }
 
 /** The day of the newest event of all: what "today" is, for a stored log as well. */
+function newestOfAll(tenant: string): Sql {
+  return sql`SELECT toDateTime64(toStartOfDay(max(last_time)), 9, 'UTC') AS at FROM grantscope.event_minutes WHERE tenant = ${param.string(tenant)}`;
+}
+
 function newestDay(selection: HistorySelection): Sql {
   return sql`
-    SELECT arrayJoin(${param.strings(selection.entities)}) AS entity, 'newest' AS name, '' AS key,
-      toDateTime64(toStartOfDay(max(last_time)), 9, 'UTC') AS at, 1. AS value
-    FROM grantscope.event_minutes WHERE tenant = ${param.string(selection.tenant)}`;
+    SELECT arrayJoin(${param.strings(selection.entities)}) AS entity, 'newest' AS name, '' AS key, at, 1. AS value
+    FROM (${newestOfAll(selection.tenant)})`;
 }
 
 function dayOf(time: bigint): bigint {
