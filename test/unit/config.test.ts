@@ -119,6 +119,31 @@ describe('loadConfig', () => {
       'GRANTSCOPE_CONFIG: no file at /nowhere/grantscope.yaml',
     );
   });
+
+  it('reads databases of networks and all that a client may be stated with', () => {
+    const config = (text: string) => loadConfig({ GRANTSCOPE_CONFIG: yamlFile(text) });
+    expect(config('{}\n').enrichment).toEqual({});
+    expect(config('enrichment: { asn_database: /db/asn.mmdb }\n').enrichment).toEqual({
+      asn_database: '/db/asn.mmdb',
+    });
+    const wrong = yamlFile('enrichment: { asn: /db/asn.mmdb, location_database: "" }\n');
+    expect(messageOf({ GRANTSCOPE_CONFIG: wrong })).toBe(
+      `${wrong}: enrichment.location_database: Too small: expected string to have >=1 characters; enrichment: Unrecognized key: "asn"`,
+    );
+    const client = {
+      client_id: 'web',
+      response_types: ['code'],
+      client_type: 'confidential',
+      jwks_kids: ['k1'],
+      has_secret: false,
+      client_id_issued_at: 1_700_000_000,
+    };
+    expect(config(`clients: [${JSON.stringify(client)}]\n`).clients).toEqual([client]);
+    const odd = yamlFile('clients: [{ client_id: web, client_type: secret }]\n');
+    expect(messageOf({ GRANTSCOPE_CONFIG: odd })).toBe(
+      `${odd}: clients.0.client_type: Invalid option: expected one of "public"|"confidential"`,
+    );
+  });
 });
 
 describe('isLoopback', () => {
