@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import type { AuthEvent } from '../../model/auth_event.ts';
 import {
   defineDetector,
   LIFETIME_EPISODE,

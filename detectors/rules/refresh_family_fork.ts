@@ -23,7 +23,11 @@ const REFRESH_KINDS = ['token_refreshed', 'token_request_failed', 'token_reuse_d
 const ACCEPTING_KINDS = ['token_validated', 'api_accessed', 'userinfo_accessed'] as const;
 const KINDS = [...REFRESH_KINDS, ...ACCEPTING_KINDS];
 const LEDGER = { kinds: ['token_refreshed'], types: ['refresh'], roles: ['consumed'] } as const;
-const FOLLOWED = { kinds: KINDS, types: ['refresh', 'access'], roles: ['consumed', 'presented'] };
+const FOLLOWED = {
+  kinds: KINDS,
+  types: ['refresh', 'access'],
+  roles: ['consumed', 'presented'],
+} as const;
 const FOLLOWED_MAX = 40;
 const BRANCHES_LISTED_MAX = 10;
 const NAMES_LISTED_MAX = 10;
