@@ -26,13 +26,13 @@ const PreviewInput = z.strictObject({
   severity_max: z.enum(SEVERITIES).optional(),
 });
 const RemoveInput = z.strictObject({
-  suppression_id: z.uuid(),
+  suppression_id: z.guid(),
   removed_by: Author,
   reason: z.string().min(1).max(1_000),
 });
 
-const FindingInput = z.strictObject({ finding_id: z.uuid() });
-const JudgeInput = DispositionRequest.extend({ finding_id: z.uuid() });
+const FindingInput = z.strictObject({ finding_id: z.guid() });
+const JudgeInput = DispositionRequest.extend({ finding_id: z.guid() });
 
 /**
  * Registers what the commands `suppress` and `findings` ask for (runtime/operations.ts), once per runtime. Wrong input throws
