@@ -245,7 +245,7 @@ export default defineDetector<Params>({
   confidence: 60,
   description:
     'A client that is new to this place got the consent of many people within an hour: how consent phishing looks. No password is stolen, and a new password does not end it.',
-  references: ['RFC 6819 section 4.4.1.8', 'RFC 6749 section 10.2', 'ATT&CK T1528'],
+  references: ['RFC 6819 section 4.4.1.4', 'RFC 6749 section 10.2', 'ATT&CK T1528'],
   entity: 'client',
   verdicts: {
     risky_scopes: 'The consents cover scopes that give lasting or far-reaching access.',

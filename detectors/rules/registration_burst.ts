@@ -209,7 +209,7 @@ export default defineDetector<Params>({
   facts,
   evaluate,
   falsePositives: [
-    'A native app that registers each installation as a client of its own (RFC 7591 appendix A.1).',
+    'A native app that registers each installation as a client of its own.',
     'A test suite against a shared server: list its network in exclude_networks.',
     'Not reported: clients that administrators create, and refused registrations.',
   ],
