@@ -13,6 +13,7 @@ import { reevaluate, type RuleReevaluation } from './reevaluate.ts';
 import { bindDetectors, detectorById, loadDetectors } from './registry.ts';
 import { Runner, type RunnerLimits } from './runner.ts';
 import type { EventRange } from './scopes.ts';
+import { registerWhatIfOperation } from './what_if.ts';
 
 /** Findings that a backtest lists; `rules[].findings` counts all. */
 export const BACKTEST_FINDINGS_MAX = 1_000;
@@ -201,6 +202,7 @@ export async function registerDetectorOperations(runtime: Runtime, store: Store)
   const detectors = await loadDetectors();
   const bound = bindDetectors(detectors, runtime.config.detectors);
   registerClientOperations(runtime, store);
+  await registerWhatIfOperation(runtime, store);
   runtime.operations.register('rules_list', () =>
     Promise.resolve(
       [...bound.map((b) => b.docs), BLIND_RULE].map((docs) => ({

@@ -2,7 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { loadSources } from '../../collector/registry.ts';
+import type { CoverageState, RuleCoverage } from '../../detectors/coverage.ts';
 import { runExample, type ExampleResult } from '../../detectors/examples.ts';
+import type { CoverageReport } from '../../detectors/main.ts';
 import { parameterDocs } from '../../detectors/reference.ts';
 import { detectorById, loadDetectors } from '../../detectors/registry.ts';
 import type { Detector } from '../../model/define_detector.ts';
@@ -10,6 +13,7 @@ import { openStore } from '../../store/client.ts';
 import { migrate } from '../../store/migrate.ts';
 import { addressPolicyLines } from '../address_policy.ts';
 import { defineCommand, type CliContext } from '../define_command.ts';
+import { parseEventTime } from '../event_time.ts';
 
 /** What `rules show --json` prints of a rule: its docs and parameters, without functions. */
 function described(detector: Detector): Record<string, unknown> {
@@ -41,13 +45,14 @@ function showText(d: Detector): string {
 
 function listCommand(cli: CliContext): Command {
   return new Command('list')
-    .description('the rules, with family, gravest severity and title')
+    .description('the rules, with version, gravest severity, family and title')
     .option('--json', 'print JSON')
     .action(async (options: { json?: boolean }) => {
       const detectors = await loadDetectors();
       const width = Math.max(...detectors.map((d) => d.id.length));
       const lines = detectors.map(
-        (d) => `${d.id.padEnd(width)}  ${d.severity.padEnd(8)}  ${d.family.padEnd(16)}  ${d.title}`,
+        (d) =>
+          `${d.id.padEnd(width)}  v${d.version}  ${d.severity.padEnd(8)}  ${d.family.padEnd(16)}  ${d.title}`,
       );
       const notes = addressPolicyLines(cli.config().redaction.client_ip, detectors);
       const text = [...lines, ...notes].join('\n');
@@ -124,12 +129,88 @@ function testCommand(cli: CliContext): Command {
     });
 }
 
+const COVERAGE_WORDS: Readonly<Record<CoverageState, string>> = {
+  sees: 'sees',
+  blind: 'BLIND',
+  few_events: 'too few events to tell',
+  no_events: 'no events of its kinds',
+};
+
+function coverageLines(rule: RuleCoverage): string[] {
+  const sources = rule.sources
+    .filter((s) => s.state !== 'no_events')
+    .map((s) => {
+      const fields = s.fields
+        .filter((f) => f.share !== null && f.share < 1)
+        .map((f) => `${f.field} ${((f.share ?? 0) * 100).toFixed(0)} %`);
+      const missing = s.missing.length === 0 ? '' : `; missing: ${s.missing.join(', ')}`;
+      const partly = fields.length === 0 ? '' : `; known in part: ${fields.join(', ')}`;
+      return `  ${s.source_id}: ${COVERAGE_WORDS[s.state]} (${s.events} events)${missing}${partly}`;
+    });
+  return [`${rule.rule_id}: ${COVERAGE_WORDS[rule.state]}`, ...sources];
+}
+
+/** What adapters say they can fill, for an installation without events yet. */
+async function declaredLines(detectors: readonly Detector[]): Promise<string[]> {
+  const sources = [...(await loadSources()).values()];
+  return detectors.flatMap((d) => [
+    `${d.id}: declared by the adapters`,
+    ...sources.map((s) => {
+      const provides = new Set(s.provides);
+      const missing = d.needs.filter((n) => !provides.has(n));
+      const can = missing.length === 0 ? 'can fill all it needs' : `lacks ${missing.join(', ')}`;
+      return `  ${s.id}: ${can}`;
+    }),
+  ]);
+}
+
+interface CoverageOptions {
+  readonly from?: string;
+  readonly to?: string;
+  readonly declared?: boolean;
+  readonly json?: boolean;
+}
+
+async function showCoverage(
+  cli: CliContext,
+  id: string | undefined,
+  { from, to, declared, json }: CoverageOptions,
+): Promise<void> {
+  if (declared === true) {
+    const all = await loadDetectors();
+    const lines = await declaredLines(id === undefined ? all : [detectorById(all, id)]);
+    cli.print({ text: lines.join('\n'), json: lines }, json === true);
+    return;
+  }
+  const report = await cli.operation<CoverageReport>('rules_coverage', {
+    ...(id === undefined ? {} : { rule: id }),
+    ...(from === undefined ? {} : { from }),
+    ...(to === undefined ? {} : { to }),
+  });
+  const head = `${report.from} to ${report.to}: ${report.events} event(s)`;
+  const none = report.events === 0 ? ['no events: nothing was measured (see --declared)'] : [];
+  const lines = [head, ...none, ...report.rules.flatMap(coverageLines)];
+  cli.print({ text: lines.join('\n'), json: report }, json === true);
+}
+
+function coverageCommand(cli: CliContext): Command {
+  return new Command('coverage')
+    .description('which sources fill the fields that each rule needs, from stored events')
+    .argument('[id]', 'rule id')
+    .option('--from <time>', 'event time, inclusive (default: the last day)', parseEventTime)
+    .option('--to <time>', 'event time, exclusive (default: now)', parseEventTime)
+    .option('--declared', 'what the adapters can fill, without any event')
+    .option('--json', 'print JSON')
+    .action((id: string | undefined, options: CoverageOptions) => showCoverage(cli, id, options));
+}
+
 export default defineCommand({
   id: 'rules',
   build: (cli) =>
     new Command('rules')
-      .description('list, show and test the detection rules')
+      .description('list, show and test the detection rules, and tell which of them can see')
       .addCommand(listCommand(cli))
       .addCommand(showCommand(cli))
-      .addCommand(testCommand(cli)),
+      .addCommand(testCommand(cli))
+      .addCommand(coverageCommand(cli)),
 });
