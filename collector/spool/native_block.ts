@@ -385,14 +385,114 @@ function encoderOf(type: ColumnType): ColumnEncoder {
  */
 const ROWS_AT_ONCE = 64;
 
+/** Values that the engine takes for a column that a block lacks. */
+function isDefault(type: ColumnType): ((value: unknown) => boolean) | undefined {
+  if (type.startsWith('Array(')) return (v) => !Array.isArray(v) || v.length === 0;
+  if (type.startsWith('Map(')) return hasNoKeys;
+  switch (type) {
+    case 'String':
+    case 'LowCardinality(String)':
+    case 'UUID':
+      return (v) => v === '';
+    case 'Bool':
+      return (v) => v !== true;
+    case 'Nullable(Float32)':
+      return (v) => v === null;
+    case 'UInt8':
+    case 'UInt16':
+    case 'UInt32':
+    case 'Int32':
+      return (v) => v === 0;
+    default:
+      // Times and 64-bit numbers are always written: readers of segments count on an event's id and time.
+      return undefined;
+  }
+}
+
+function hasNoKeys(value: unknown): boolean {
+  for (const _key in value as object) return false;
+  return true;
+}
+
+/**
+ * A column that is written only once a row has something in it. Most events leave half of the columns empty, and a block
+ * without those is a third smaller and quicker to make and to read; the engine fills them in.
+ */
+class Column<Row> {
+  readonly spec: ColumnSpec<Row>;
+  readonly #encoder: ColumnEncoder;
+  readonly #isDefault: ((value: unknown) => boolean) | undefined;
+  /** Rows before the first that has something; undefined once the column is written. */
+  #empty: number | undefined;
+  #markedEmpty: number | undefined;
+
+  /** `isAlways`: also where no row has anything. */
+  constructor(spec: ColumnSpec<Row>, isAlways: boolean) {
+    this.spec = spec;
+    this.#encoder = encoderOf(spec.type);
+    this.#isDefault = isAlways ? undefined : isDefault(spec.type);
+    this.#empty = this.#isDefault === undefined ? undefined : 0;
+  }
+
+  append(rows: readonly Row[]): void {
+    if (this.#empty !== undefined) {
+      if (!this.#hasValue(rows)) {
+        this.#empty += rows.length;
+        return;
+      }
+      for (let i = 0; i < this.#empty; i += 1) this.#encoder.append(undefined);
+      this.#empty = undefined;
+    }
+    const { get, each } = this.spec;
+    if (each !== undefined && this.#encoder instanceof ArrayEncoder) {
+      for (const row of rows) this.#encoder.appendItems(get(row), each);
+    } else this.#encoder.appendEach(rows, get);
+  }
+
+  #hasValue(rows: readonly Row[]): boolean {
+    const { get } = this.spec;
+    const isEmpty = this.#isDefault;
+    if (isEmpty === undefined) return true;
+    for (const row of rows) if (!isEmpty(get(row))) return true;
+    return false;
+  }
+
+  get isWritten(): boolean {
+    return this.#empty === undefined;
+  }
+
+  write(out: ByteBuffer): void {
+    out.text(this.spec.name);
+    out.text(this.spec.type);
+    this.#encoder.writePrefix(out);
+    this.#encoder.writeValues(out);
+  }
+
+  reset(): void {
+    this.#encoder.reset();
+    this.#empty = this.#isDefault === undefined ? undefined : 0;
+  }
+
+  mark(): void {
+    this.#encoder.mark();
+    this.#markedEmpty = this.#empty;
+  }
+
+  rollback(): void {
+    this.#encoder.rollback();
+    this.#empty = this.#markedEmpty;
+  }
+}
+
 /** Collects rows of one table and writes them as one block. */
 export class BlockBuilder<Row> {
-  readonly #columns: readonly { readonly spec: ColumnSpec<Row>; readonly encoder: ColumnEncoder }[];
+  readonly #columns: readonly Column<Row>[];
   readonly #out = new ByteBuffer(64 * 1_024);
   #rows = 0;
 
   constructor(spec: TableSpec<Row>) {
-    this.#columns = spec.columns.map((c) => ({ spec: c, encoder: encoderOf(c.type) }));
+    // A block needs a column to have rows.
+    this.#columns = spec.columns.map((c, i) => new Column(c, i === 0));
   }
 
   get rows(): number {
@@ -404,7 +504,7 @@ export class BlockBuilder<Row> {
    * Rows are taken from the iterable a few at a time, so that a request's events need not all be in memory.
    */
   append(rows: Iterable<Row>): number {
-    for (const { encoder } of this.#columns) encoder.mark();
+    for (const column of this.#columns) column.mark();
     let added = 0;
     try {
       const some: Row[] = [];
@@ -415,7 +515,7 @@ export class BlockBuilder<Row> {
       }
       added += this.#appendSome(some);
     } catch (error) {
-      for (const { encoder } of this.#columns) encoder.rollback();
+      for (const column of this.#columns) column.rollback();
       throw error;
     }
     this.#rows += added;
@@ -423,7 +523,7 @@ export class BlockBuilder<Row> {
   }
 
   #appendSome(rows: readonly Row[]): number {
-    for (const { spec, encoder } of this.#columns) appendColumn(spec, encoder, rows);
+    for (const column of this.#columns) column.append(rows);
     return rows.length;
   }
 
@@ -431,26 +531,12 @@ export class BlockBuilder<Row> {
   take(): Buffer {
     const out = this.#out;
     out.reset();
-    out.varUint(this.#columns.length);
+    const written = this.#columns.filter((c) => c.isWritten);
+    out.varUint(written.length);
     out.varUint(this.#rows);
-    for (const { spec, encoder } of this.#columns) {
-      out.text(spec.name);
-      out.text(spec.type);
-      encoder.writePrefix(out);
-      encoder.writeValues(out);
-      encoder.reset();
-    }
+    for (const column of written) column.write(out);
+    for (const column of this.#columns) column.reset();
     this.#rows = 0;
     return out.view();
   }
-}
-
-function appendColumn<Row>(
-  { get, each }: ColumnSpec<Row>,
-  encoder: ColumnEncoder,
-  rows: readonly Row[],
-): void {
-  if (each !== undefined && encoder instanceof ArrayEncoder) {
-    for (const row of rows) encoder.appendItems(get(row), each);
-  } else encoder.appendEach(rows, get);
 }

@@ -233,8 +233,9 @@ export function lowCardinalityOf(
   block: Block,
   name: string,
 ): (row: number) => string {
+  // A block lacks a column in which no row has anything.
+  if (block.rows === 0 || !block.columns.some((c) => c.name === name)) return () => '';
   const column = columnOf(block, name, LOW_CARDINALITY);
-  if (block.rows === 0) return () => '';
   const cursor = new Cursor(bytes, column.start + 8);
   const keys: string[] = [];
   const { width } = readDictionary(cursor, keys);

@@ -19,6 +19,25 @@ export function readRows(bytes: Buffer): Record<string, unknown>[] {
   return rows;
 }
 
+/** What the engine takes for columns that a block lacks, by name. */
+export function emptyRow(
+  columns: readonly string[],
+  types: readonly string[],
+): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(columns.map((name, i) => [name, emptyValue(types[i] ?? '')]));
+}
+
+function emptyValue(type: string): unknown {
+  if (type.startsWith('Array(')) return [];
+  if (type.startsWith('Map(')) return {};
+  if (type.startsWith('Nullable(')) return null;
+  if (type === 'UUID') return '00000000-0000-0000-0000-000000000000';
+  if (type.endsWith('String)') || type === 'String') return '';
+  if (type.startsWith('DateTime64') || type.endsWith('Int64')) return 0n;
+  // As this reader reads it, Bool is a byte.
+  return 0;
+}
+
 class Reader {
   readonly #bytes: Buffer;
   #at = 0;

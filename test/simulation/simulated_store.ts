@@ -2,7 +2,7 @@ import type { StoredEvents } from '../../collector/spool/event_repeats.ts';
 import type { EventIdentity } from '../../store/stored_events.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import type { NativeInsert } from '../../store/client.ts';
-import { readRows } from './native_rows.ts';
+import { emptyRow, readRows } from './native_rows.ts';
 import type { Random } from './random.ts';
 import type { SimulatedDisk } from './simulated_disk.ts';
 import type { SimulatedTime } from './simulated_time.ts';
@@ -133,7 +133,8 @@ export class SimulatedStore {
   async #commit(insert: NativeInsert, bytes: Buffer, isGone: () => boolean): Promise<void> {
     let rows: Row[];
     try {
-      rows = readRows(bytes);
+      const empty = emptyRow(insert.columns, insert.types ?? []);
+      rows = readRows(bytes).map((row) => ({ ...empty, ...row }));
     } catch {
       throw new GrantscopeError('store_rejected', 'unreadable block', { retriable: false });
     }
