@@ -287,6 +287,29 @@ export default defineDetector<Params>({
       ],
     },
     {
+      name: 'fires under the trace of the first call: whoever repeats a request repeats its headers',
+      events: [
+        call(0, HOME, 'Chrome', { corr: { trace_id: 'copied' } }),
+        call(60, AWAY, 'curl', { corr: { trace_id: 'copied' } }),
+      ],
+      expect: [
+        {
+          entity: TOKEN,
+          episode: LIFETIME_EPISODE,
+          verdict: 'replay',
+          severity: 'high',
+          evidence: {
+            networks: [HOME, AWAY],
+            foreign_networks: [AWAY],
+            ua_families: ['Chrome', 'curl'],
+            countries: [],
+            first_foreign_use: '2026-01-05T12:01:00.000Z',
+            routes: ['/orders'],
+          },
+        },
+      ],
+    },
+    {
       name: 'silent: roaming with one user agent and no country known',
       events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'Chrome'), call(90, THIRD, 'Chrome')],
       expect: [],

@@ -4,7 +4,6 @@ import {
   defineDetector,
   LIFETIME_EPISODE,
   mentions,
-  type CandidateScope,
   type EvaluateInput,
   type EventFact,
   type ExampleEvent,
@@ -16,6 +15,7 @@ import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, ledgerCondition, textFacet, tokenHistory } from './_ledger.ts';
 import { isoTime, mentionOf } from './_origin.ts';
 import { areDifferentPlaces, userPlace } from './_places.ts';
+import { aroundNews } from './_token_rows.ts';
 
 const REDEEMING = ['code_redeemed', 'token_issued', 'token_request_failed'] as const;
 const KINDS = ['code_issued', ...REDEEMING] as const;
@@ -30,8 +30,6 @@ const VERIFIER_ERRORS = [
   'code_verifier_mismatch',
 ] as const;
 const VERIFIER_TEXT = /pkce|code_verifier/i;
-const NS_PER_MS = 1_000_000n;
-const TIME_MAX = 9_000_000_000_000_000_000n;
 
 const Parameters = z.strictObject({
   /** A code's issue and redemption are joined where they lie at most this far apart, ms. */
@@ -170,14 +168,6 @@ const EACH_CODE = sql`grantscope.auth_events
   ARRAY JOIN tokens.ref AS code_ref, tokens.type AS code_type, tokens.role AS code_role`;
 const PKCE_FACET = sql`if(pkce = 'unknown', '', pkce)`;
 
-function since(scope: CandidateScope, params: Params): Sql {
-  const life = BigInt(params.code_life_ms) * NS_PER_MS;
-  const from = scope.timeFrom > life ? scope.timeFrom - life : 0n;
-  const to = scope.timeTo < TIME_MAX ? scope.timeTo + life : TIME_MAX;
-  return sql`time >= fromUnixTimestamp64Nano(${param.int64(from)}, 'UTC')
-    AND time <= fromUnixTimestamp64Nano(${param.int64(to)}, 'UTC')`;
-}
-
 const CODE = exampleRef('injected code');
 const HOME = { network: '198.51.100.0/24', ip_role: 'end_user' } as const;
 const AWAY = { network: '203.0.113.0/24', ip_role: 'end_user' } as const;
@@ -308,7 +298,7 @@ export default defineDetector<Params>({
       SELECT code_ref, time, client_id, redirect_uri, ${PKCE_FACET} AS method,
         ${failedVerifierRows(params)} AS has_failed
       FROM ${EACH_CODE}
-      WHERE tenant = ${tenant} AND ${CODE_ROWS} AND ${since(scope, params)} AND code_ref IN (
+      WHERE tenant = ${tenant} AND ${CODE_ROWS} AND ${aroundNews(scope, params.code_life_ms)} AND code_ref IN (
         SELECT code_ref FROM ${EACH_CODE} WHERE tenant = ${tenant} AND ${CODE_ROWS} AND ${scope.condition}))
     GROUP BY code_ref
     HAVING max(has_failed) OR ${varies(sql`client_id`)} OR ${varies(sql`redirect_uri`)} OR ${varies(sql`method`)}`;

@@ -4,7 +4,6 @@ import {
   defineDetector,
   LIFETIME_EPISODE,
   mentions,
-  type CandidateScope,
   type EvaluateInput,
   type EventFact,
   type ExampleEvent,
@@ -13,9 +12,10 @@ import {
 import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
-import { kindIn, ledgerCondition, tokenHistory } from './_ledger.ts';
+import { kindIn, ledgerCondition, textFacet, tokenHistory } from './_ledger.ts';
 import { isoTime, known, mentionOf, requestKey, timeMs } from './_origin.ts';
-import { areApart, userPlaces } from './_places.ts';
+import { areApart, groupByRequest, tellerOf, userPlaces } from './_places.ts';
+import { aroundNews } from './_token_rows.ts';
 
 const KINDS = [
   'token_issued',
@@ -34,8 +34,6 @@ const ROLES = ['presented'] as const;
 /** Records of several parties that nothing else pairs are one request where they lie at most this far apart, ms. */
 const PAIR_MS = 2_000;
 const REQUESTS_LISTED_MAX = 20;
-const NS_PER_MS = 1_000_000n;
-const TIME_MAX = 9_000_000_000_000_000_000n;
 
 const Parameters = z.strictObject({
   /** How long a server takes a proof by its `iat`, ms; a `jti` that comes again later is a client that counts anew. */
@@ -70,27 +68,25 @@ function isPresentation(event: AuthEvent, input: EvaluateInput<Params>): boolean
   return !input.params.exclude_clients.includes(event.client.id);
 }
 
-/** Events come sorted by time, so a request is in the place of its first record. */
+/** Requests in order of their first records. Records that no trace pairs are one request where they lie close together. */
 function requestsOf(input: EvaluateInput<Params>): Request[] {
   const requests: Request[] = [];
-  const byKey = new Map<string, Request>();
-  const teller = (e: AuthEvent): string => `${e.source.id}\n${e.source.instance}\n${e.kind}`;
   let loose: Request | undefined;
-  for (const event of input.events.filter((e) => isPresentation(e, input))) {
-    const key = requestKey(event);
+  for (const request of groupByRequest(input.events.filter((e) => isPresentation(e, input)))) {
+    const [event] = request;
     const [first] = loose ?? [];
-    const isLoosePair =
-      key === '' &&
+    if (event === undefined) continue;
+    const isLoose = requestKey(event) === '';
+    const isPair =
+      isLoose &&
       first !== undefined &&
       timeMs(event) - timeMs(first) <= PAIR_MS &&
-      loose?.every((e) => teller(e) !== teller(event)) === true;
-    const request = key === '' ? (isLoosePair ? loose : undefined) : byKey.get(key);
-    if (request === undefined) {
-      const fresh = [event];
-      requests.push(fresh);
-      if (key === '') loose = fresh;
-      else byKey.set(key, fresh);
-    } else request.push(event);
+      loose?.every((e) => tellerOf(e) !== tellerOf(event)) === true;
+    if (isPair) loose?.push(event);
+    else {
+      requests.push(request);
+      if (isLoose) loose = request;
+    }
   }
   return requests;
 }
@@ -218,13 +214,7 @@ const PROOF_ROWS = sql`has(tokens.type, 'dpop_proof') AND ${kindIn(KINDS)} AND o
 const REQUEST: Sql = sql`multiIf(corr_trace_id != '', corr_trace_id, corr_request_id != '', corr_request_id,
   corr_transaction_id != '', corr_transaction_id, toString(event_id))`;
 
-function timeBounds(scope: CandidateScope, windowMs: number): Sql {
-  const window = BigInt(windowMs) * NS_PER_MS;
-  const from = scope.timeFrom > window ? scope.timeFrom - window : 0n;
-  const to = scope.timeTo < TIME_MAX ? scope.timeTo + window : TIME_MAX;
-  return sql`time >= fromUnixTimestamp64Nano(${param.int64(from)}, 'UTC')
-    AND time <= fromUnixTimestamp64Nano(${param.int64(to)}, 'UTC')`;
-}
+const OF_USER = sql`(net_ip_role = 'end_user' AND net_network != '')`;
 
 const PROOF = exampleRef('dpop proof');
 const HOME = { network: '198.51.100.0/24', ua_family: 'Chrome', ip_role: 'end_user' } as const;
@@ -317,18 +307,25 @@ export default defineDetector<Params>({
       from: EACH_PROOF,
       where: PROOF_ROWS,
       key: sql`proof_ref`,
-      facets: [sql`bitOr(cityHash64(${REQUEST}), 1)`],
+      // Under one trace, two validations or two networks of users are two requests as well.
+      facets: [
+        sql`bitOr(cityHash64(${REQUEST}), 1)`,
+        sql`if(kind = 'token_validated', bitOr(cityHash64(event_id), 1), 0)`,
+        sql`if(net_ip_role = 'end_user', ${textFacet(sql`net_network`)}, 0)`,
+      ],
     },
-    isHot: (seen) => seen.varies(0),
+    isHot: (seen) => seen.varies(0) || seen.varies(1) || seen.varies(2),
   }),
   // A proof is good for minutes, so its repeats lie close together in event time.
   candidates: (scope, params) => {
     const rows = sql`tenant = ${param.string(scope.tenant)} AND ${PROOF_ROWS}`;
     return sql`
     SELECT toString(proof_ref) AS entity, max(time) AS at FROM ${EACH_PROOF}
-    WHERE ${rows} AND ${timeBounds(scope, params.window_ms)}
+    WHERE ${rows} AND ${aroundNews(scope, params.window_ms)}
       AND proof_ref IN (SELECT proof_ref FROM ${EACH_PROOF} WHERE ${rows} AND ${scope.condition})
-    GROUP BY proof_ref HAVING min(${REQUEST}) != max(${REQUEST})`;
+    GROUP BY proof_ref HAVING min(${REQUEST}) != max(${REQUEST})
+      OR minIf(event_id, kind = 'token_validated') != maxIf(event_id, kind = 'token_validated')
+      OR minIf(net_network, ${OF_USER}) != maxIf(net_network, ${OF_USER})`;
   },
   history: (selection) =>
     tokenHistory(selection, ledgerCondition({ kinds: KINDS, types: TYPES, roles: ROLES })),
@@ -374,6 +371,21 @@ export default defineDetector<Params>({
             { t: 2, verdict: 'replay', net: AWAY },
           ],
           2,
+        ),
+      ],
+    },
+    {
+      name: 'replay under the trace of the first request, from another network',
+      events: [call(0, 'r1', HOME), call(20, 'r1', AWAY)],
+      expect: [
+        finding(
+          'replay',
+          true,
+          [
+            { t: 0, verdict: 'first' },
+            { t: 20, verdict: 'replay', net: AWAY },
+          ],
+          20,
         ),
       ],
     },

@@ -12,14 +12,8 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql } from '../../model/sql.ts';
 import { inSlice, ledgerCondition } from './_ledger.ts';
-import {
-  compareOrigins,
-  isoTime,
-  mentionOf,
-  requestKey,
-  timeMs,
-  type OriginPart,
-} from './_origin.ts';
+import { compareOrigins, isoTime, mentionOf, timeMs, type OriginPart } from './_origin.ts';
+import { groupByRequest } from './_places.ts';
 import { isRotation, rotationCandidates, successorsOf } from './_rotation.ts';
 
 const KINDS = [
@@ -85,20 +79,15 @@ interface Reuse {
   readonly reasons: readonly string[];
 }
 
-/** Requests that presented the token, one record each. */
+/** Requests that presented the token, one record each: a refusal and the alarm that it set off are two of one. */
 function presentations(input: EvaluateInput<Params>): AuthEvent[] {
-  const seen = new Set<string>();
-  return input.events.filter((e) => {
-    if (!USE_KINDS.some((k) => k === e.kind)) return false;
-    if (mentionOf(e, input.entity, ['consumed', 'presented']) === undefined) return false;
-    if (input.params.exclude_clients.includes(e.client.id)) return false;
-    const key = requestKey(e);
-    if (key === '') return true;
-    // A refusal and the reuse alarm that it set off are two records of one request.
-    const isRepeat = seen.has(key);
-    seen.add(key);
-    return !isRepeat;
-  });
+  const told = input.events.filter(
+    (e) =>
+      USE_KINDS.some((k) => k === e.kind) &&
+      mentionOf(e, input.entity, ['consumed', 'presented']) !== undefined &&
+      !input.params.exclude_clients.includes(e.client.id),
+  );
+  return groupByRequest(told).flatMap((request) => request.slice(0, 1));
 }
 
 /** Whether anything issued for the token was used: then the response had arrived. */
@@ -682,6 +671,26 @@ export default defineDetector<Params>({
             },
           ],
         }),
+      ],
+    },
+    {
+      name: 'theft under the trace of the rotation: whoever repeats a request repeats its headers',
+      events: [
+        { ...first, corr: { trace_id: 'trace 1' } },
+        { ...refused(3_600, T1, AWAY), corr: { trace_id: 'trace 1' } },
+        {
+          ...refused(3_600.001, T1, AWAY),
+          kind: 'token_reuse_detected',
+          corr: { trace_id: 'trace 1' },
+        },
+      ],
+      expect: [
+        finding(
+          'theft',
+          expected(false, [
+            { t: 3_600, verdict: 'theft', net: AWAY, different: ['user_agent', 'network'] },
+          ]),
+        ),
       ],
     },
     {
