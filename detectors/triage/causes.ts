@@ -56,7 +56,7 @@ async function causesOf(
     cause.kind === 'event'
       ? eventsQuery(tenant, cause, look)
       : cause.kind === 'finding'
-        ? findingsQuery(tenant, cause.rules, look)
+        ? findingsQuery(tenant, cause, look)
         : slosQuery(tenant, cause.slos, look),
   );
   return rows.map((row) => ({
@@ -90,12 +90,16 @@ function eventsQuery(
     GROUP BY event_id ORDER BY to_ms DESC, id LIMIT ${param.uint(CAUSES_MAX)}`;
 }
 
-function findingsQuery(tenant: string, rules: readonly string[], look: Look): Sql {
+function findingsQuery(
+  tenant: string,
+  cause: Extract<Inhibition['cause'], { kind: 'finding' }>,
+  look: Look,
+): Sql {
   return sql`
     SELECT toString(finding_id) AS id, toUnixTimestamp64Milli(first_event_time) AS from_ms, toUnixTimestamp64Milli(last_event_time) AS to_ms,
       issuer, client_id, arrayMap(s -> toString(s), sources) AS sources
     FROM grantscope.findings FINAL
-    WHERE tenant = ${param.string(tenant)} AND rule_id IN ${param.strings(rules)} AND state != 'superseded'
+    WHERE tenant = ${param.string(tenant)} AND rule_id = ${param.string(cause.rule)} AND verdict IN ${param.strings(cause.verdicts)} AND state != 'superseded'
       AND last_event_time >= ${param.timeMs(look.fromMs)} AND first_event_time <= ${param.timeMs(look.toMs)}
     ORDER BY to_ms DESC, id LIMIT ${param.uint(CAUSES_MAX)}`;
 }

@@ -11,7 +11,7 @@ export type InhibitionCause =
       /** Entries of `ext` of which the event has one: for kinds that are too wide by themselves. */
       readonly ext?: readonly { readonly name: string; readonly value: string }[];
     }
-  | { readonly kind: 'finding'; readonly rules: readonly string[] }
+  | { readonly kind: 'finding'; readonly rule: string; readonly verdicts: readonly string[] }
   /** An SLO that burns as fast as its page tier `fast` says. */
   | { readonly kind: 'slo'; readonly slos: readonly string[] };
 
@@ -42,8 +42,11 @@ const MINUTE_MS = 60_000;
 const RETRIES = [
   { rule: 'refresh_token_reuse', verdicts: ['benign_race', 'lost_response'] },
   { rule: 'code_redeemed_twice', verdicts: ['retry'] },
-  { rule: 'token_endpoint_storm' },
+  { rule: 'token_endpoint_storm', verdicts: ['storm'] },
 ] as const;
+
+/** Services that cannot be reached; refusals are another thing. */
+const UNREACHABLE = { rule: 'introspection_outage', verdicts: ['outage'] } as const;
 
 /** Every inhibition there is. */
 export const INHIBITIONS: readonly Inhibition[] = [
@@ -51,7 +54,11 @@ export const INHIBITIONS: readonly Inhibition[] = [
     id: 'key_rotation',
     // The catalogue: a key id that is unknown within 10 minutes of a rotation is a cache that is behind.
     cause: { kind: 'event', kinds: ['key_rotated'] },
-    mutes: [{ rule: 'key_or_alg_forgery' }, { rule: 'introspection_outage' }],
+    mutes: [
+      // Never what was accepted.
+      { rule: 'key_or_alg_forgery', verdicts: ['rotation_race', 'refused_burst'] },
+      UNREACHABLE,
+    ],
     beforeMs: MINUTE_MS,
     forMs: 10 * MINUTE_MS,
     scope: ['issuer'],
@@ -59,8 +66,11 @@ export const INHIBITIONS: readonly Inhibition[] = [
   },
   {
     id: 'clock_skew',
-    cause: { kind: 'finding', rules: ['clock_skew'] },
-    mutes: [{ rule: 'token_lifetime_anomaly' }, { rule: 'token_endpoint_storm' }],
+    cause: { kind: 'finding', rule: 'clock_skew', verdicts: ['host_clock'] },
+    mutes: [
+      { rule: 'token_lifetime_anomaly' },
+      { rule: 'token_endpoint_storm', verdicts: ['storm'] },
+    ],
     beforeMs: 5 * MINUTE_MS,
     forMs: 15 * MINUTE_MS,
     // A clock is a host's, and an adapter may read many hosts: so nothing is muted here that could be theft.
@@ -75,7 +85,7 @@ export const INHIBITIONS: readonly Inhibition[] = [
       kinds: ['policy_changed'],
       ext: [{ name: 'change', value: 'deploy' }],
     },
-    mutes: [...RETRIES, { rule: 'introspection_outage' }],
+    mutes: [...RETRIES, UNREACHABLE],
     beforeMs: MINUTE_MS,
     forMs: 10 * MINUTE_MS,
     scope: ['issuer'],
@@ -84,7 +94,7 @@ export const INHIBITIONS: readonly Inhibition[] = [
   {
     id: 'as_outage',
     cause: { kind: 'slo', slos: ['token_issuance_success'] },
-    mutes: [...RETRIES, { rule: 'introspection_outage' }],
+    mutes: [...RETRIES, UNREACHABLE],
     // The long window of the fast tier: it burns because of what happened within it.
     beforeMs: 60 * MINUTE_MS,
     forMs: 15 * MINUTE_MS,
@@ -93,7 +103,7 @@ export const INHIBITIONS: readonly Inhibition[] = [
   },
   {
     id: 'introspection_outage',
-    cause: { kind: 'finding', rules: ['introspection_outage'] },
+    cause: { kind: 'finding', rule: 'introspection_outage', verdicts: ['outage'] },
     mutes: [...RETRIES],
     beforeMs: 5 * MINUTE_MS,
     forMs: 15 * MINUTE_MS,

@@ -1,5 +1,6 @@
 // How: triage and suppressions over the real embedded engine with a clock set by hand. Findings are written as the detectors
 // write them; each expectation is what the history, the status and the alerts then say.
+import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ENTITY_ALERTS_MAX, findingAlerts, TRIAGE_GRACE_MS } from '../../alerts/desired_alerts.ts';
 import { FULL_ROUND_INTERVAL_MS, Triage } from '../../detectors/triage/triage.ts';
@@ -265,27 +266,28 @@ describe('suppressions', () => {
   });
 });
 
-describe('inhibitions', () => {
-  const event = (tenant: string, n: number, ms: number, fields: Partial<PartialEvent>) =>
-    completeEvent({
-      event_id: id('e', n),
-      tenant,
-      time: BigInt(ms) * 1_000_000n,
-      kind: 'key_rotated',
-      outcome: 'success',
-      issuer: 'https://as.example',
-      source: { id: 'keycloak', vendor: 'keycloak', product: 'keycloak', instance: 'as-1' },
-      ...fields,
-    });
-  const at = NOW_MS - 3_600_000;
-  const forged = (firstMs: number, lastMs: number, fields: Partial<Finding> = {}) => ({
-    rule_id: 'key_or_alg_forgery',
-    severity: 'medium' as const,
-    first_event_time: iso(firstMs),
-    last_event_time: iso(lastMs),
+const event = (tenant: string, n: number, ms: number, fields: Partial<PartialEvent>) =>
+  completeEvent({
+    event_id: id('e', n),
+    tenant,
+    time: BigInt(ms) * 1_000_000n,
+    kind: 'key_rotated',
+    outcome: 'success',
+    issuer: 'https://as.example',
+    source: { id: 'keycloak', vendor: 'keycloak', product: 'keycloak', instance: 'as-1' },
     ...fields,
   });
+const at = NOW_MS - 3_600_000;
+const forged = (firstMs: number, lastMs: number, fields: Partial<Finding> = {}) => ({
+  rule_id: 'key_or_alg_forgery',
+  verdict: 'refused_burst',
+  severity: 'medium' as const,
+  first_event_time: iso(firstMs),
+  last_event_time: iso(lastMs),
+  ...fields,
+});
 
+describe('inhibitions', () => {
   it('mute what a key rotation causes, for ten minutes of events and its issuer only', async () => {
     const w = world();
     await insertEvents(engine.store, [event(w.tenant, 1, at, {})]);
@@ -296,11 +298,12 @@ describe('inhibitions', () => {
     await w.write(5, forged(at, at, { issuer: '' }));
     await w.write(6, forged(at, at, { severity: 'critical' }));
     await w.write(7, forged(at, at, { rule_id: 'refresh_token_reuse' }));
+    await w.write(8, forged(at, at, { verdict: 'unknown_key_accepted' }));
     await w.round();
     const treatments = await Promise.all(
-      [1, 2, 3, 4, 5, 6, 7].map(async (n) => (await w.status(n))?.treatment),
+      [1, 2, 3, 4, 5, 6, 7, 8].map(async (n) => (await w.status(n))?.treatment),
     );
-    expect(treatments).toEqual(['inhibited', ...Array.from({ length: 6 }, () => 'active')]);
+    expect(treatments).toEqual(['inhibited', ...Array.from({ length: 7 }, () => 'active')]);
     expect(await w.status(1)).toMatchObject({
       treated_kind: 'event',
       treated_by: id('e', 1),
@@ -355,6 +358,7 @@ describe('inhibitions', () => {
     const w = world();
     const skew = {
       rule_id: 'clock_skew',
+      verdict: 'host_clock',
       entity_type: 'source' as const,
       entity_ref: 'as-1',
       sources: ['keycloak'],
@@ -423,6 +427,69 @@ describe('inhibitions', () => {
     expect(await w.round(1)).toEqual([]);
     await w.write(1, { ...retry, last_event_time: iso(NOW_MS + 920_001) });
     expect(await w.round(1)).toEqual([[1, 'released']]);
+  });
+});
+
+describe('order', () => {
+  it('of causes, findings and rounds does not show in what becomes of a finding', async () => {
+    const around = fc.integer({ min: -700_000, max: 700_000 });
+    const cause = fc.record({
+      kind: fc.constant('cause' as const),
+      at: around,
+      hasIssuer: fc.boolean(),
+    });
+    const found = fc.record({
+      kind: fc.constant('finding' as const),
+      at: around,
+      lasts: fc.constantFrom(0, 60_000, 600_000),
+      severity: fc.constantFrom('medium' as const, 'critical' as const),
+    });
+    let run = 0;
+    const play = async (things: readonly Drawn[]): Promise<unknown> => {
+      const w = world();
+      for (const { thing, n, isRound } of things) {
+        if (thing.kind === 'cause') {
+          const issuer = thing.hasIssuer ? 'https://as.example' : '';
+          await insertEvents(engine.store, [
+            event(w.tenant, 1_000 * run + n, at + thing.at, { issuer }),
+          ]);
+        } else {
+          const { severity } = thing;
+          await w.write(n, forged(at + thing.at, at + thing.at + thing.lasts, { severity }));
+        }
+        if (isRound) await w.round(...things.map((t) => t.n));
+      }
+      await w.round(...things.map((t) => t.n));
+      return Promise.all(
+        things
+          .filter((t) => t.thing.kind === 'finding')
+          .map((t) => t.n)
+          .sort((a, b) => a - b)
+          .map(async (n) => [n, (await w.status(n))?.treatment]),
+      );
+    };
+    interface Drawn {
+      readonly thing:
+        | { kind: 'cause'; at: number; hasIssuer: boolean }
+        | { kind: 'finding'; at: number; lasts: number; severity: 'medium' | 'critical' };
+      readonly n: number;
+      readonly isRound: boolean;
+    }
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(cause, found), { minLength: 2, maxLength: 6 }),
+        fc.array(fc.tuple(fc.nat(), fc.boolean()), { minLength: 6, maxLength: 6 }),
+        async (things, luck) => {
+          run += 1;
+          const whole = things.map((thing, n) => ({ thing, n: n + 1, isRound: false }));
+          const shuffled = whole
+            .map((d, i) => ({ ...d, isRound: luck[i]![1], key: luck[i]![0] }))
+            .sort((a, b) => a.key - b.key);
+          expect(await play(shuffled)).toEqual(await play(whole));
+        },
+      ),
+      { numRuns: Number(process.env['PROPERTY_RUNS'] ?? 12) },
+    );
   });
 });
 
