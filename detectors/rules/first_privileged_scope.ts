@@ -27,18 +27,23 @@ const KINDS = ['token_issued', 'token_exchanged', 'consent_granted'] as const;
 const PAIRS_MAX = 500;
 const NS_PER_DAY = 86_400_000_000_000n;
 
-const Parameters = z.strictObject({
-  /** `*` stands for any run of characters; case does not count. */
-  privileged_scopes: z.array(z.string().min(1)).default([...PRIVILEGED_SCOPES]),
-  /** A scope that was not used for so long is used for the first time again, days. */
-  baseline_days: z.int().min(1).max(90).default(30),
-  /** A client, or a scope of it, is known once it has been seen for so long, days. */
-  learning_days: z.int().min(1).max(60).default(7),
-  /** Known administration jobs. */
-  exclude_clients: z.array(z.string()).default([]),
-  /** Pause after which a new episode begins, ms. */
-  gap_ms: z.int().min(60_000).max(86_400_000).default(21_600_000),
-});
+const Parameters = z
+  .strictObject({
+    /** `*` stands for any run of characters; case does not count. */
+    privileged_scopes: z.array(z.string().min(1)).default([...PRIVILEGED_SCOPES]),
+    /** A scope that was not used for so long is used for the first time again, days. */
+    baseline_days: z.int().min(1).max(90).default(30),
+    /** A client, or a scope of it, is known once it has been seen for so long, days. */
+    learning_days: z.int().min(1).max(60).default(7),
+    /** Known administration jobs. */
+    exclude_clients: z.array(z.string()).default([]),
+    /** Pause after which a new episode begins, ms. */
+    gap_ms: z.int().min(60_000).max(86_400_000).default(21_600_000),
+  })
+  .refine((p) => p.learning_days <= p.baseline_days, {
+    path: ['learning_days'],
+    message: 'must not be more than baseline_days',
+  });
 type Params = z.infer<typeof Parameters>;
 
 const GRADES = {

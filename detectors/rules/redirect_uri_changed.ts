@@ -32,19 +32,24 @@ const REGISTRATIONS_MAX = 200;
 const CODES_MAX = 1_500;
 const LISTED_MAX = 20;
 
-const Parameters = z.strictObject({
-  /** How long after a change its URIs are watched, days. */
-  watch_days: z.int().min(1).max(30).default(7),
-  /** How far before the change networks of users are known from, days. */
-  baseline_days: z.int().min(1).max(60).default(10),
-  /** A client must have sent codes for so long before the change, days: else all its networks are new. */
-  learning_days: z.int().min(0).max(30).default(3),
-  /** URIs that may come and go, for instance of preview deployments; `*` stands for anything but `/`. */
-  allowed_patterns: z.array(z.string().min(1)).default([]),
-  exclude_clients: z.array(z.string()).default([]),
-  /** Pause after which a new episode begins, ms. */
-  gap_ms: z.int().min(60_000).max(86_400_000).default(21_600_000),
-});
+const Parameters = z
+  .strictObject({
+    /** How long after a change its URIs are watched, days. */
+    watch_days: z.int().min(1).max(30).default(7),
+    /** A network is known when a code was sent there before the change, and at most so long before the watch of the day, days. */
+    baseline_days: z.int().min(1).max(60).default(10),
+    /** A client must have sent codes for so long before the change, days: else all its networks are new. */
+    learning_days: z.int().min(0).max(30).default(3),
+    /** URIs that may come and go, for instance of preview deployments; `*` stands for anything but `/`. */
+    allowed_patterns: z.array(z.string().min(1)).default([]),
+    exclude_clients: z.array(z.string()).default([]),
+    /** Pause after which a new episode begins, ms. */
+    gap_ms: z.int().min(60_000).max(86_400_000).default(21_600_000),
+  })
+  .refine((p) => p.learning_days <= p.baseline_days, {
+    path: ['learning_days'],
+    message: 'must not be more than baseline_days',
+  });
 type Params = z.infer<typeof Parameters>;
 
 const urisOf = (event: AuthEvent): string[] =>
