@@ -4,6 +4,7 @@ import type { IpRole } from '../model/kinds.ts';
 import { elapsedMs, nowMs } from './clock.ts';
 import {
   httpFacts,
+  presentedProof,
   presentedToken,
   type HttpFacts,
   type HttpOptions,
@@ -171,10 +172,12 @@ function callFacts(
     scopes_granted: token?.scopes,
     binding: token?.binding,
     binding_thumbprint: token?.binding_thumbprint,
-    tokens:
-      presented === undefined
-        ? undefined
-        : [{ role: 'presented', type: 'access', value: presented.value }],
+    tokens: [
+      ...(presented === undefined
+        ? []
+        : [{ role: 'presented', type: 'access', value: presented.value } as const]),
+      ...presentedProof(req),
+    ],
     net: {
       client_ip: http.client_ip,
       ip_role: typeof ipRole === 'function' ? ipRole(token, req) : ipRole,

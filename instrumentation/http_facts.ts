@@ -4,6 +4,7 @@ import { ROOT_CONTEXT, context as activeContext, trace, type Context } from '@op
 import { nowMs } from './clock.ts';
 import type { IpRole } from '../model/kinds.ts';
 import { core } from './otel_sdk.ts';
+import type { RecordedToken } from './recorded_event.ts';
 
 /** Longest user agent kept, characters. */
 export const USER_AGENT_LENGTH_MAX = 512;
@@ -77,6 +78,17 @@ export function presentedToken(req: IncomingMessage): PresentedToken | undefined
   return inUrl === null || inUrl === ''
     ? undefined
     : { value: inUrl, scheme: 'Bearer', inUrl: true };
+}
+
+/**
+ * The DPoP proof that came with a request (RFC 9449 section 4), so that one that comes again is noticed. Told by its `jti`
+ * alone, like any JWT.
+ */
+export function presentedProof(req: IncomingMessage): RecordedToken[] {
+  const value = req.headers['dpop'];
+  return typeof value === 'string' && value !== ''
+    ? [{ role: 'presented', type: 'dpop_proof', value }]
+    : [];
 }
 
 /**

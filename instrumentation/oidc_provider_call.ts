@@ -125,9 +125,21 @@ export function decidingError(notes: RequestNotes): OidcError | undefined {
   return notes.errors.find((e) => e.error === 'invalid_redirect_uri') ?? notes.errors.at(-1);
 }
 
+/** The provider's words for a failed proof of RFC 7636 section 4.6, which it keeps in the cause of `invalid_grant`. */
+const VERIFIER_CAUSES = new Set([
+  'code_verifier must be provided',
+  'code_verifier does not match code_challenge',
+]);
+
+function isVerifierError(error: OidcError): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error && VERIFIER_CAUSES.has(cause.message);
+}
+
 export function errorOf(error: OidcError): NonNullable<RecordedAuthEvent['error']> {
-  const code = error.expose === true ? (error.error ?? error.name ?? 'error') : 'server_error';
-  return { code, oauth_error: code, detail: error.expose === true ? detailOf(error) : undefined };
+  const told = error.expose === true ? (error.error ?? error.name ?? 'error') : 'server_error';
+  const code = isVerifierError(error) ? 'pkce_verification_failed' : told;
+  return { code, oauth_error: told, detail: error.expose === true ? detailOf(error) : undefined };
 }
 
 /** The provider's own words only: the message of a cause may quote what it failed to read. */

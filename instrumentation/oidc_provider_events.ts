@@ -1,5 +1,5 @@
 import type { EventKind, TokenType } from '../model/kinds.ts';
-import { ipRoleOfClient, presentedToken } from './http_facts.ts';
+import { ipRoleOfClient, presentedProof, presentedToken } from './http_facts.ts';
 import {
   answer,
   answerNumber,
@@ -207,6 +207,7 @@ function tokenCallOf(call: ProviderCall): TokenCall {
       scope: param(oidc, 'scope'),
       redirect_uri: param(oidc, 'redirect_uri'),
     },
+    proof: presentedProof(call.ctx.req),
     family: familyOf(refreshToken),
     issued_at: Math.floor(http.startTimeMs / 1_000),
     facts: {
@@ -315,7 +316,7 @@ function userinfoEvents(call: ProviderCall): Events {
       session: sessionOf(token?.sessionUid),
       scopes_granted: words(token?.scope),
       ...bindingOf(token),
-      tokens: [{ role: 'presented', type: 'access', value }],
+      tokens: [{ role: 'presented', type: 'access', value }, ...presentedProof(ctx.req)],
       ext: { token_in_url: presented?.inUrl === true ? 'true' : undefined },
     },
   ];

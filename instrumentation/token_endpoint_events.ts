@@ -46,6 +46,8 @@ export interface TokenCall {
     scope?: string | undefined;
     redirect_uri?: string | undefined;
   };
+  /** The DPoP proof of the request (`presentedProof`). */
+  proof?: readonly RecordedToken[] | undefined;
   /** The rotation family of the refresh token presented or issued, where known. */
   family?: RecordedId | undefined;
   /** Seconds since the epoch when the tokens were issued; default: not told. */
@@ -82,7 +84,7 @@ export function tokenSuccessEvents(call: TokenSuccess): RecordedAuthEvent[] {
     kind: call.grant_type === GRANT_TYPES.tokenExchange ? 'token_exchanged' : 'token_issued',
     outcome: 'success',
     scopes_granted: words(call.response.scope),
-    tokens: [...issuedTokens(call), ...usedCredential(call, 'consumed')],
+    tokens: [...issuedTokens(call), ...usedCredential(call, 'consumed'), ...(call.proof ?? [])],
   };
   return call.request.code === undefined
     ? [issued]
@@ -102,7 +104,7 @@ export function tokenFailureEvents(call: TokenFailure): RecordedAuthEvent[] {
     outcome: outcomeOfError(error.oauth_error),
     error,
     redirect_uri: call.request.redirect_uri,
-    tokens: usedCredential(call, 'presented'),
+    tokens: [...usedCredential(call, 'presented'), ...(call.proof ?? [])],
   };
   const events = [failed];
   if (call.request.code !== undefined && error.oauth_error === 'invalid_grant') {
@@ -156,7 +158,7 @@ function refreshed(call: TokenSuccess): RecordedAuthEvent {
     kind: 'token_refreshed',
     outcome: 'success',
     scopes_granted: words(call.response.scope),
-    tokens: [...previous, ...issuedTokens(call, rotated)],
+    tokens: [...previous, ...issuedTokens(call, rotated), ...(call.proof ?? [])],
   };
 }
 

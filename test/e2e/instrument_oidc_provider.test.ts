@@ -444,10 +444,12 @@ describe('refresh, reuse and failure', () => {
     await expect(exchange(config, { ...other, verifier })).rejects.toThrow();
     const wrong = await takeEvents();
     expect(kinds(wrong)).toEqual(['token_request_failed', 'code_redeemed']);
-    expect(one(wrong, 'code_redeemed')).toMatchObject({
-      'event.outcome': 'failure',
-      error: 'invalid_grant',
-    });
+    for (const kind of ['token_request_failed', 'code_redeemed'])
+      expect(one(wrong, kind)).toMatchObject({
+        'event.outcome': 'failure',
+        error: 'invalid_grant',
+        'error.code': 'pkce_verification_failed',
+      });
   });
 
   it('tells a wrong client secret, with the client that was named', async () => {

@@ -112,8 +112,11 @@ it('stores what was told, and one token is followed from its code to its calls',
     expectedNonce: nonce,
   });
   const second = await oauth.refreshTokenGrant(config, first.refresh_token!);
+  const part = (json: object): string => Buffer.from(JSON.stringify(json)).toString('base64url');
+  const proof = `${part({ typ: 'dpop+jwt', alg: 'ES256' })}.${part({ jti: 'proof-1', iat: 1_767_614_400 })}.c2ln`;
   const headers = {
     authorization: `Bearer ${second.access_token}`,
+    dpop: proof,
     'x-forwarded-for': '198.51.100.4',
   };
   const answer = await fetch(`${apiUrl}/orders/7`, { headers });
@@ -177,6 +180,19 @@ it('stores what was told, and one token is followed from its code to its calls',
     ['token_revoked', 'revoked', 'refresh', secondRef, nil, family, 1],
     ['grant_revoked', 'revoked', 'refresh', secondRef, nil, family, 1],
   ]);
+
+  // A DPoP proof is known by its id: the same one in another request would be the same reference.
+  const proofs = await store.query<Record<string, string>>(
+    sql`SELECT kind, token_role AS role, token_ref AS ref, token_ref_kind AS ref_kind, toString(issued_at) AS issued_at
+        FROM grantscope.token_events WHERE token_type = 'dpop_proof' ORDER BY time, kind`,
+  );
+  const ofProof = { role: 'presented', ref: refOf(proof), ref_kind: 'jti' };
+  const issuedAt = '2026-01-05 12:00:00';
+  expect(proofs).toEqual([
+    { kind: 'token_validated', ...ofProof, issued_at: issuedAt },
+    { kind: 'api_accessed', ...ofProof, issued_at: issuedAt },
+  ]);
+  expect(refOf(proof)).toBe(keyRing.refOfJti('proof-1'));
 
   const [issued] = await store.query<Record<string, unknown>>(
     sql`SELECT client_id, subject_ref, pkce, redirect_uri, net_client_ip, net_ua_family, http_status, http_duration_ms > 0 AS timed, redaction_key_id, source_id, scopes_granted

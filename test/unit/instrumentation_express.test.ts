@@ -285,6 +285,7 @@ describe('gatewayMiddleware', () => {
     await fetch(`${url}/orders/1?q=1`, {
       headers: {
         authorization: 'DPoP some-token',
+        dpop: 'some-proof',
         traceparent: `00-${traceId}-b7ad6b7169203331-01`,
         'x-forwarded-for': '203.0.113.5',
       },
@@ -298,6 +299,7 @@ describe('gatewayMiddleware', () => {
       'oauth.event.kind': 'api_accessed',
       'oauth.event.outcome': 'failure',
       'oauth.token.presented.access.ref': keyRing.ref('token', 'some-token'),
+      'oauth.token.presented.dpop_proof.ref': keyRing.ref('token', 'some-proof'),
       'oauth.client_ip_role': 'end_user',
       'http.route': '/orders/*',
       'http.response.status_code': 502,
