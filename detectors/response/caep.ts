@@ -4,7 +4,14 @@ import type { Severity } from '../../model/finding.ts';
 import type { RiskLevel } from '../../model/risk.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import { post, POST_TIMEOUT_MS } from './http_post.ts';
-import { messageId, type Message, type Outcome, type PendingStep, type Sink } from './sink.ts';
+import {
+  FADE_INTERVAL_MS,
+  messageId,
+  type Message,
+  type Outcome,
+  type PendingStep,
+  type Sink,
+} from './sink.ts';
 
 /** Event types of OpenID CAEP 1.0 that are told. */
 export const CAEP_EVENTS = ['risk-level-change', 'session-revoked'] as const;
@@ -33,6 +40,10 @@ export interface CaepOptions {
   readonly levelOf: (subjectRef: string) => Promise<RiskLevel>;
   /** The level that this receiver was told last; undefined where it was told none. */
   readonly toldLevelOf: (sink: string, subjectRef: string) => Promise<RiskLevel | undefined>;
+  /** Subjects of which this receiver was told a level above low last. */
+  readonly raisedSubjects: (
+    sink: string,
+  ) => Promise<readonly { readonly subject_ref: string; readonly level: RiskLevel }[]>;
 }
 
 /**
@@ -52,7 +63,28 @@ export function caepSink(options: CaepOptions): Sink {
         ? riskLevelChange(id, options, pending)
         : sessionRevoked(id, options, pending),
     send: (message) => push(options, message),
+    ...(options.event === 'risk-level-change' ? { faded: () => fadedRisk(id, options) } : {}),
   };
+}
+
+/** Levels that fell while nothing happened: who was signed out for a risk may come back when it has faded. */
+async function fadedRisk(sink: string, options: CaepOptions): Promise<readonly Message[]> {
+  const messages: Message[] = [];
+  const nowMs = options.clock.nowMs();
+  for (const { subject_ref, level: told } of await options.raisedSubjects(sink)) {
+    const level = await options.levelOf(subject_ref);
+    if (level === told) continue;
+    const id = messageId(sink, subject_ref, Math.floor(nowMs / FADE_INTERVAL_MS), level);
+    const body = await sign(options, id, subject_ref, opaque(subject_ref), {
+      event_timestamp: Math.floor(nowMs / 1_000),
+      principal: 'USER',
+      current_level: level.toUpperCase(),
+      previous_level: told.toUpperCase(),
+      risk_reason: 'the risk of earlier findings has faded',
+    });
+    messages.push({ id, body, subjectRef: subject_ref, level });
+  }
+  return messages;
 }
 
 /** Nothing to tell where the receiver knows the level already. */

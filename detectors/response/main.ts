@@ -6,7 +6,7 @@ import { GrantscopeError, messageOf } from '../../runtime/errors.ts';
 import type { Component } from '../../runtime/lifecycle.ts';
 import type { CaepSettings, OcsfSettings } from '../../runtime/response_settings.ts';
 import type { Store } from '../../store/client.ts';
-import { readToldLevel } from '../../store/queries/deliveries.ts';
+import { readRaisedSubjects, readToldLevel } from '../../store/queries/deliveries.ts';
 import { readRisk } from '../../store/queries/risk.ts';
 import type { Scope } from '../../store/queries/scope.ts';
 import { caepSink } from './caep.ts';
@@ -73,6 +73,7 @@ async function sinksOf(runtime: Runtime, scope: Scope): Promise<readonly Sink[]>
             return riskLevel(risk?.score ?? 0);
           },
           toldLevelOf: (sink, subjectRef) => readToldLevel(scope, sink, subjectRef),
+          raisedSubjects: (sink) => readRaisedSubjects(scope, sink),
         }),
       );
   }

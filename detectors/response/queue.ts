@@ -10,7 +10,13 @@ import {
   type DeliveryStatus,
 } from '../../store/queries/deliveries.ts';
 import type { Scope } from '../../store/queries/scope.ts';
-import type { Message, Outcome, PendingStep, Sink } from './sink.ts';
+import {
+  FADE_INTERVAL_MS,
+  type Message,
+  type Outcome,
+  type PendingStep,
+  type Sink,
+} from './sink.ts';
 
 /** First and longest pause after a receiver could not take a message, ms; twice as long each time in between. */
 export const RETRY_MS = { first: 1_000, longest: 300_000 } as const;
@@ -43,6 +49,7 @@ export class DeliveryQueue {
   #cursorMs: number | undefined;
   #pauseMs = 0;
   #notBeforeMs = 0;
+  #nextFadeMs = 0;
 
   constructor(options: QueueOptions) {
     this.#options = options;
@@ -68,6 +75,7 @@ export class DeliveryQueue {
       const handledTo = lookedAtMs - CURSOR_LAG_MS;
       // Seldom: what lies between is recognised by its record.
       if (handledTo >= (this.#cursorMs ?? 0) + CURSOR_LAG_MS) await this.#moveCursor(handledTo);
+      await this.#tellFaded();
       return;
     }
   }
@@ -80,26 +88,50 @@ export class DeliveryQueue {
   /** False where the receiver cannot take anything now. */
   async #tell(pending: PendingStep & { readonly attempts: number }): Promise<boolean> {
     const { sink, clock } = this.#options;
+    const { finding, step, attempts } = pending;
+    const about = { findingId: finding.finding_id, changeNo: step.change_no, attempts };
     const message = await sink.prepare(pending);
     if (message === undefined) {
-      await this.#record(pending, undefined, 'skipped', '');
+      await this.#record(about, undefined, 'skipped', '');
       return true;
     }
     const outcome = await this.#attempt(message);
-    const ageMs = clock.nowMs() - Date.parse(pending.step.changed_at);
+    const ageMs = clock.nowMs() - Date.parse(step.changed_at);
     if (outcome.status !== 'retrying') {
       const error = outcome.status === 'refused' ? outcome.error : '';
-      await this.#record(pending, message, outcome.status, error);
+      await this.#record(about, message, outcome.status, error);
       this.#succeeded();
       return true;
     }
     if (ageMs >= DELIVERY_AGE_MS_MAX) {
-      await this.#record(pending, message, 'refused', `gave_up_${outcome.error}`);
+      await this.#record(about, message, 'refused', `gave_up_${outcome.error}`);
       return true;
     }
-    await this.#record(pending, message, 'retrying', outcome.error);
+    await this.#record(about, message, 'retrying', outcome.error);
     this.#backOff(outcome.retryAfterMs, outcome.error);
     return false;
+  }
+
+  /** What a receiver cannot take now is worked out again in the next round. */
+  async #tellFaded(): Promise<void> {
+    const { sink, clock } = this.#options;
+    const nowMs = clock.nowMs();
+    if (sink.faded === undefined || nowMs < this.#nextFadeMs) return;
+    for (const message of await sink.faded()) {
+      const outcome = await this.#attempt(message);
+      if (outcome.status === 'retrying') {
+        this.#backOff(outcome.retryAfterMs, outcome.error);
+        return;
+      }
+      const about = {
+        findingId: message.subjectRef,
+        changeNo: Math.floor(nowMs / FADE_INTERVAL_MS),
+      };
+      const error = outcome.status === 'refused' ? outcome.error : '';
+      await this.#record({ ...about, attempts: 0 }, message, outcome.status, error);
+      this.#succeeded();
+    }
+    this.#nextFadeMs = nowMs + FADE_INTERVAL_MS;
   }
 
   async #attempt(message: Message): Promise<Outcome> {
@@ -129,7 +161,7 @@ export class DeliveryQueue {
   }
 
   async #record(
-    { step, finding, attempts }: PendingStep & { readonly attempts: number },
+    about: { readonly findingId: string; readonly changeNo: number; readonly attempts: number },
     message: Message | undefined,
     status: DeliveryStatus,
     error: string,
@@ -137,20 +169,20 @@ export class DeliveryQueue {
     const { scope, sink, clock, metrics, log } = this.#options;
     await writeDelivery(scope, {
       sink: sink.id,
-      finding_id: finding.finding_id,
-      change_no: step.change_no,
+      finding_id: about.findingId,
+      change_no: about.changeNo,
       status,
       delivery_id: message?.id ?? '00000000-0000-0000-0000-000000000000',
       subject_ref: message?.subjectRef ?? '',
       level: message?.level ?? '',
-      attempts: attempts + (message === undefined ? 0 : 1),
+      attempts: about.attempts + (message === undefined ? 0 : 1),
       error,
       attempted_at: new Date(clock.nowMs()).toISOString(),
     });
     metrics.deliveries.inc({ kind: sink.kind, status });
     if (status === 'refused')
       log.error(
-        { sink: sink.id, finding_id: finding.finding_id, reason: error },
+        { sink: sink.id, finding_id: about.findingId, reason: error },
         'a receiver refused a finding; it is not told again',
       );
   }

@@ -4,6 +4,9 @@ import { uuidFromHex } from '../../model/ids.ts';
 import type { RiskLevel } from '../../model/risk.ts';
 import type { FindingStatus } from '../../model/triage.ts';
 
+/** Pause between two looks for messages that time alone makes due, ms: an hour. */
+export const FADE_INTERVAL_MS = 3_600_000;
+
 /** A step that a sink may tell. */
 export interface PendingStep {
   readonly step: FindingStatus;
@@ -41,6 +44,8 @@ export interface Sink {
   readonly includeHidden: boolean;
   /** The message about a step; undefined where there is nothing to tell. */
   prepare(pending: PendingStep): Promise<Message | undefined>;
+  /** Messages that time alone makes due, asked for every `FADE_INTERVAL_MS`: a risk that faded. Absent: none. */
+  readonly faded?: () => Promise<readonly Message[]>;
   /** Tries once. Throws only what is no matter of the receiver. */
   send(message: Message): Promise<Outcome>;
 }

@@ -11,7 +11,10 @@ import { toStatus, type StatusRow } from './triage.ts';
 export const DELIVERY_STATUSES = ['delivered', 'refused', 'skipped', 'retrying'] as const;
 export type DeliveryStatus = (typeof DELIVERY_STATUSES)[number];
 
-/** One step of a finding, told to one receiver. */
+/**
+ * One step of a finding, told to one receiver. Where time alone was the reason, `finding_id` is the subject's reference and
+ * `change_no` the hour since 1970.
+ */
 export interface Delivery {
   readonly sink: string;
   readonly finding_id: string;
@@ -123,6 +126,19 @@ export async function readToldLevel(
     sql`SELECT toString(level) AS level FROM grantscope.deliveries FINAL WHERE ${ofTenant(scope)} AND sink = ${param.string(sink)} AND subject_ref = ${param.uuid(subjectRef)} AND status = 'delivered' ORDER BY attempted_at DESC, change_no DESC LIMIT 1`,
   );
   return row?.level;
+}
+
+/** Subjects that one look for faded risk reads. */
+export const RAISED_SUBJECTS_MAX = 1_000;
+
+/** Subjects of which a receiver was told a level above low last; those told longest ago first. */
+export async function readRaisedSubjects(
+  scope: Scope,
+  sink: string,
+): Promise<readonly { readonly subject_ref: string; readonly level: RiskLevel }[]> {
+  return scope.store.query(
+    sql`SELECT subject_ref, toString(argMax(d.level, (attempted_at, change_no))) AS level FROM grantscope.deliveries AS d FINAL WHERE ${ofTenant(scope)} AND sink = ${param.string(sink)} AND status = 'delivered' AND subject_ref != ${param.uuid(NIL_REF)} GROUP BY subject_ref HAVING argMax(d.level, (attempted_at, change_no)) != 'low' ORDER BY max(attempted_at), subject_ref LIMIT ${param.uint(RAISED_SUBJECTS_MAX)}`,
+  );
 }
 
 /** Deliveries, newest attempt first. */

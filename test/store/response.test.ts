@@ -17,7 +17,7 @@ import {
   DeliveryQueue,
   RETRY_MS,
 } from '../../detectors/response/queue.ts';
-import type { Sink } from '../../detectors/response/sink.ts';
+import { FADE_INTERVAL_MS, type Sink } from '../../detectors/response/sink.ts';
 import { Triage } from '../../detectors/triage/triage.ts';
 import type { Finding } from '../../model/finding.ts';
 import { param, sql } from '../../model/sql.ts';
@@ -27,7 +27,12 @@ import { createLog } from '../../runtime/log.ts';
 import { Metrics } from '../../runtime/metrics.ts';
 import { ResponseSettings } from '../../runtime/response_settings.ts';
 import { VERSION } from '../../runtime/version.ts';
-import { listDeliveries, readPending, readToldLevel } from '../../store/queries/deliveries.ts';
+import {
+  listDeliveries,
+  readPending,
+  readRaisedSubjects,
+  readToldLevel,
+} from '../../store/queries/deliveries.ts';
 import { readRisk } from '../../store/queries/risk.ts';
 import { addSuppression } from '../../store/queries/suppressions.ts';
 import { id, insertFindings, makeFinding, STORY } from '../api_seed.ts';
@@ -131,6 +136,7 @@ async function world() {
         return riskLevel(risk?.score ?? 0);
       },
       toldLevelOf: (sink, ref) => readToldLevel(scope, sink, ref),
+      raisedSubjects: (sink) => readRaisedSubjects(scope, sink),
       ...more,
     });
   const ocsf = (more: Partial<OcsfOptions> = {}): Sink =>
@@ -454,6 +460,41 @@ describe('CAEP', () => {
       [5, 1, 'delivered', ''],
       [5, 2, 'delivered', ''],
     ]);
+  });
+
+  it('tells that a risk has faded, once, looking every hour, and waits for a receiver that is away', async () => {
+    const w = await world();
+    const queue = w.queueOf(w.caep());
+    await queue.round();
+    // 95 is below the bound of a high level after a little over 9 hours; the receiver is away until the 13th.
+    await w.step(1, { risk: 95, last_event_time: iso(NOW_MS) });
+    await queue.round();
+    expect(received).toHaveLength(1);
+    for (let hour = 0; hour < 48; hour += 1) {
+      w.clock.advance(FADE_INTERVAL_MS);
+      answer = hour < 12 ? (_, response) => response.writeHead(503).end() : take;
+      await queue.round();
+    }
+    const tokens = await Promise.all(received.map((r) => verify(r.body)));
+    expect(
+      tokens.map((t) => Object.values(t.payload['events'] as Record<string, unknown>)[0]),
+    ).toEqual([
+      expect.objectContaining({ current_level: 'HIGH' }),
+      ...Array.from({ length: received.length - 1 }, () =>
+        expect.objectContaining({
+          current_level: 'MEDIUM',
+          previous_level: 'HIGH',
+          risk_reason: 'the risk of earlier findings has faded',
+        }),
+      ),
+    ]);
+    const delivered = await listDeliveries(w.scope, { limit: 9, status: 'delivered' });
+    expect(delivered.map((d) => [d.finding_id, d.level])).toEqual([
+      [STORY.subject, 'medium'],
+      [id('1', 1), 'high'],
+    ]);
+    // The opening, the 10th to the 12th hour in vain, and the 13th.
+    expect(received).toHaveLength(5);
   });
 
   it('tells session-revoked upon the verdicts it was told, once, and again when it happens again', async () => {
