@@ -254,5 +254,62 @@ export default defineDetector<Params>({
       events: [redeem(0, 'failure', HOME), redeem(1, 'success', HOME)],
       expect: [],
     },
+    {
+      name: 'silent: a client on the list of those that are left alone',
+      parameters: { exclude_clients: ['web-shop'] },
+      events: [redeem(0, 'success', HOME), redeem(60, 'failure', AWAY)],
+      expect: [],
+    },
+    {
+      name: 'replay: where both views saw as much, the time is that of the redemption',
+      events: [
+        redeem(0, 'success', HOME),
+        redeem(0.2, 'success', HOME, 'token_issued'),
+        redeem(60, 'failure', HOME),
+        redeem(60.5, 'failure', HOME, 'token_request_failed'),
+      ],
+      expect: [finding('replay', 'high', evidence(60, {}))],
+    },
+    {
+      name: 'retry: an address that one record lacks is made up for by the network',
+      events: [redeem(0, 'success', HOME), redeem(1, 'failure', { network: HOME.network })],
+      expect: [finding('retry', 'low', evidence(1, {}))],
+    },
+    {
+      name: 'retry: the same where the first record lacks it',
+      events: [redeem(0, 'success', { network: HOME.network }), redeem(1, 'failure', HOME)],
+      expect: [finding('retry', 'low', evidence(1, {}))],
+    },
+    {
+      name: 'replay: two addresses of one network are two callers',
+      events: [
+        redeem(0, 'success', HOME),
+        redeem(1, 'failure', { ...HOME, client_ip: '198.51.100.8' }),
+      ],
+      expect: [finding('replay', 'high', evidence(1, {}))],
+    },
+    {
+      name: 'replay: without addresses, another network is another caller',
+      events: [
+        redeem(0, 'success', { network: HOME.network }),
+        redeem(1, 'failure', { network: AWAY.network }),
+      ],
+      expect: [finding('replay', 'high', evidence(1, { networks: [HOME.network, AWAY.network] }))],
+    },
+    {
+      name: 'replay: two callers of whom nothing is known are not the same',
+      events: [redeem(0, 'success', {}), redeem(1, 'failure', {})],
+      expect: [finding('replay', 'high', evidence(1, { networks: [] }))],
+    },
+    {
+      name: 'replay: the first of several is shown, whichever the server accepted',
+      events: [
+        redeem(0, 'success', HOME),
+        redeem(30, 'failure', HOME),
+        redeem(60, 'success', HOME),
+        redeem(90, 'failure', HOME),
+      ],
+      expect: [finding('replay', 'critical', evidence(30, { repeats: 3, accepted_again: true }))],
+    },
   ],
 });

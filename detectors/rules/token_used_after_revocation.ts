@@ -349,5 +349,67 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'fires by every kind of acceptance, and says which instance, or else which source, it was',
+      events: [
+        revoke,
+        { ...use(80), kind: 'token_validated', source: { id: 'otlp', instance: '' } },
+        { ...use(90), kind: 'userinfo_accessed', http: { route: '/userinfo' } },
+      ],
+      expect: [
+        {
+          ...expected(80, 90, 2, 'token_revoked'),
+          evidence: {
+            ...expected(80, 90, 2, 'token_revoked').evidence,
+            servers: ['orders-api', 'otlp'],
+            routes: ['/orders', '/userinfo'],
+          },
+        },
+      ],
+    },
+    {
+      name: 'fires when the outcome of the revocation is not told; the first revocation counts',
+      events: [{ ...revoke, outcome: 'unknown' }, { ...revoke, t: 60 }, use(100)],
+      expect: [expected(100, 100, 1, 'token_revoked')],
+    },
+    {
+      name: 'fires for a token of an exchange, and of a refresh, whose grant was revoked',
+      events: [
+        {
+          ...issued,
+          kind: 'token_exchanged',
+          tokens: [{ role: 'issued', type: 'access', ref: TOKEN }],
+        },
+        { t: 0, kind: 'grant_revoked', outcome: 'success', grant_ref: GRANT },
+        use(120),
+      ],
+      expect: [expected(120, 120, 1, 'grant_revoked')],
+    },
+    {
+      name: 'fires for a token of a refresh whose grant was revoked in the moment of its issue',
+      events: [
+        {
+          ...issued,
+          ...{ t: 0, kind: 'token_refreshed' },
+          tokens: [{ role: 'issued', type: 'access', ref: TOKEN }],
+        },
+        { t: 0, kind: 'grant_revoked', outcome: 'success', grant_ref: GRANT },
+        use(120),
+      ],
+      expect: [expected(120, 120, 1, 'grant_revoked')],
+    },
+    {
+      name: 'counts late acceptances alone: not what was refused, nor what a client asked of the server',
+      events: [
+        revoke,
+        use(75, 'failure'),
+        use(80),
+        { ...use(90), kind: 'token_introspected' },
+        { ...use(95), outcome: 'failure' },
+        { ...use(300), client: { id: 'left alone' } },
+      ],
+      parameters: { exclude_clients: ['left alone'] },
+      expect: [expected(80, 80, 1, 'token_revoked')],
+    },
   ],
 });
