@@ -66,7 +66,7 @@ export interface Burst {
   readonly total: number;
 }
 
-export interface BurstLimits {
+interface BurstLimits {
   readonly windowMs: number;
   /** Pause after which another burst begins, ms. */
   readonly gapMs: number;

@@ -81,16 +81,17 @@ function candidates(scope: CandidateScope, params: Params): Sql {
   const failures = sql`FROM grantscope.auth_events WHERE tenant = ${tenant} AND ${kindIn(FAILURE_KINDS)} AND ${isFailure(params)}`;
   const decisive = sql`SELECT client_id FROM grantscope.auth_events
     WHERE tenant = ${tenant} AND ${kindIn([...SUCCESS_KINDS, ...ROTATION_KINDS])} AND ${scope.condition} AND outcome = 'success'`;
-  const many = (condition: Sql): Sql =>
-    sql`SELECT client_id ${failures} AND ${condition} GROUP BY client_id HAVING count() >= ${param.uint(params.min_failures)}`;
+  const isMany = sql`count() >= ${param.uint(params.min_failures)}`;
   const near = aroundNew(scope, params.window_ms, params.window_ms);
   const far = sql`${aroundNew(scope, params.window_ms + DAY_MS + params.success_within_ms, params.baseline_ms + DAY_MS)}
     AND client_id IN (${decisive})`;
-  // A success or a new secret that comes late may say what the refusals around it were.
+  // A success or a new secret that comes late may say what the refusals around it were: their minutes are looked at.
   return sql`
-    SELECT client_id AS entity, time AS at ${failures} AND ${scope.condition} AND client_id IN (${many(near)})
+    SELECT client_id AS entity, time AS at ${failures} AND ${scope.condition}
+      AND client_id IN (SELECT client_id ${failures} AND ${near} GROUP BY client_id HAVING ${isMany})
     UNION ALL
-    SELECT client_id AS entity, time AS at ${failures} AND ${far} AND client_id IN (${many(far)})`;
+    SELECT client_id AS entity, arrayJoin(groupUniqArray(${minuteSql})) AS at ${failures} AND ${far}
+    GROUP BY client_id HAVING ${isMany}`;
 }
 
 function history(selection: HistorySelection, params: Params): Sql {

@@ -76,17 +76,17 @@ function candidates(scope: CandidateScope, params: Params): Sql {
   const tries = sql`FROM grantscope.auth_events WHERE tenant = ${param.string(scope.tenant)} AND ${isTry(params)}`;
   const logins = sql`SELECT net_network FROM grantscope.auth_events
     WHERE tenant = ${param.string(scope.tenant)} AND ${isSuccess} AND ${scope.condition}`;
-  const many = (condition: Sql): Sql =>
-    sql`SELECT net_network ${tries} AND ${condition} GROUP BY net_network
-      HAVING count() >= ${param.uint(params.min_tries)} AND uniqExact(subject_ref) >= ${param.uint(params.min_subjects)}`;
+  const isMany = sql`count() >= ${param.uint(params.min_tries)} AND uniqExact(subject_ref) >= ${param.uint(params.min_subjects)}`;
   const near = aroundNew(scope, params.window_ms, params.window_ms);
   const back = params.window_ms + DAY_MS + params.success_within_ms;
-  // A login that comes late may show a busy network, or that the spray broke in.
+  // A login that comes late may show a busy network, or that the spray broke in: the minutes of its tries are looked at.
   const far = sql`${aroundNew(scope, back, params.window_ms)} AND net_network IN (${logins})`;
   return sql`
-    SELECT net_network AS entity, time AS at ${tries} AND ${scope.condition} AND net_network IN (${many(near)})
+    SELECT net_network AS entity, time AS at ${tries} AND ${scope.condition}
+      AND net_network IN (SELECT net_network ${tries} AND ${near} GROUP BY net_network HAVING ${isMany})
     UNION ALL
-    SELECT net_network AS entity, time AS at ${tries} AND ${far} AND net_network IN (${many(far)})`;
+    SELECT net_network AS entity, arrayJoin(groupUniqArray(${minuteSql})) AS at ${tries} AND ${far}
+    GROUP BY net_network HAVING ${isMany}`;
 }
 
 function rowsOf(selection: HistorySelection): Sql {
