@@ -29,8 +29,8 @@ const KEYS_PER_MINUTE_MAX = 3;
 const KEYS_SHOWN_MAX = 10;
 
 const Parameters = z.strictObject({
-  /** Records of one call lie at most this far apart, ms. */
-  pair_ms: z.int().min(1_000).max(600_000).default(60_000),
+  /** How far the records of one call lie from its end at most, ms. A slow API needs more, which costs more. */
+  pair_ms: z.int().min(1_000).max(600_000).default(15_000),
   /** Sliding window, ms; whole minutes. */
   window_ms: z.int().min(60_000).max(3_600_000).default(300_000),
   /** Calls within the window that were served although their token had been refused, or could not be validated. */
@@ -121,34 +121,39 @@ function candidates(scope: CandidateScope, params: Params): Sql {
   return joinSql(parts, ' UNION ALL ');
 }
 
-/** One row per call that should not have been served: entity, instance, at, event_id, route, code, verdict. */
+/**
+ * One row per call that should not have been served: entity, instance, at, event_id, route, code, verdict. Its other records
+ * count within `pair_ms` of its end, just as far as `candidates` looks for them.
+ */
 function openCalls(selection: HistorySelection, params: Params): Sql {
   const reach = BigInt(params.pair_ms) * NS_PER_MS;
   const to = selection.window?.to ?? 0n;
   const rows = sql`tenant = ${param.string(selection.tenant)} AND ${HAS_CALL} AND ${SERVICE} IN ${param.strings(selection.entities)}
-    AND time >= ${timeNs(selection.window?.readFrom ?? 0n)} AND time < ${timeNs(to + reach)}`;
+    AND time >= ${timeNs(selection.window?.readFrom ?? 0n)} AND time <= ${timeNs(to + reach)}`;
   const isSuspicious =
     params.protected_routes.length > 0
       ? sql`true`
       : sql`${CALL} IN (SELECT ${CALL} FROM grantscope.auth_events WHERE ${rows} AND kind = 'token_rejected')`;
   const served = isServed(params);
+  const near = (list: Sql): Sql =>
+    sql`arrayFilter(r -> abs(r.1 - toUnixTimestamp64Nano(at)) <= ${param.int64(reach)}, ${list})`;
   return sql`
-    SELECT entity, instance, at, event_id, route, code,
-      multiIf(unavailable > 0, 'open_on_outage', rejected > 0, 'served_after_rejection', 'unvalidated') AS verdict
+    SELECT entity, instance, at, event_id, route, if(empty(refusals), '', refusals[1].3) AS code,
+      multiIf(arrayExists(r -> r.3 IN ${param.strings(params.unavailable_codes)}, refusals), 'open_on_outage',
+        notEmpty(refusals), 'served_after_rejection', 'unvalidated') AS verdict
     FROM (
-      SELECT ${SERVICE} AS entity, toString(source_instance) AS instance, ${CALL_KEY} AS call,
-        minIf(time, ${served}) AS at,
-        argMinIf(auth_events.event_id, (time, auth_events.event_id), ${served}) AS event_id,
-        argMinIf(toString(http_route), (time, auth_events.event_id), ${served}) AS route,
-        argMinIf(toString(error_code), (time, auth_events.event_id), kind = 'token_rejected') AS code,
-        countIf(kind = 'token_rejected') AS rejected,
-        countIf(kind = 'token_rejected' AND error_code IN ${param.strings(params.unavailable_codes)}) AS unavailable,
-        countIf(kind = 'token_validated') AS validated,
-        countIf(${served}) AS answers, countIf(${isProtected(params)}) AS guarded
-      FROM grantscope.auth_events WHERE ${rows} AND ${kindIn(KINDS)} AND ${isSuspicious}
-      GROUP BY entity, instance, call
-      HAVING answers > 0 AND validated = 0 AND (rejected > 0 OR guarded > 0)
-    ) WHERE at < ${timeNs(to)}`;
+      SELECT *, arraySort(${near(sql`rejected`)}) AS refusals FROM (
+        SELECT ${SERVICE} AS entity, toString(source_instance) AS instance, ${CALL_KEY} AS call,
+          minIf(time, ${served}) AS at,
+          argMinIf(auth_events.event_id, (time, auth_events.event_id), ${served}) AS event_id,
+          argMinIf(toString(http_route), (time, auth_events.event_id), ${served}) AS route,
+          groupUniqArrayIf((toUnixTimestamp64Nano(time), toString(auth_events.event_id), toString(error_code)), kind = 'token_rejected') AS rejected,
+          groupUniqArrayIf((toUnixTimestamp64Nano(time), ''), kind = 'token_validated') AS validated,
+          countIf(${served}) AS answers, countIf(${isProtected(params)}) AS guarded
+        FROM grantscope.auth_events WHERE ${rows} AND ${kindIn(KINDS)} AND ${isSuspicious}
+        GROUP BY entity, instance, call HAVING answers > 0
+      ) WHERE empty(${near(sql`validated`)}) AND (notEmpty(refusals) OR guarded > 0) AND at < ${timeNs(to)}
+    )`;
 }
 
 const VERDICTS = ['open_on_outage', 'unvalidated', 'served_after_rejection'] as const;
@@ -433,6 +438,20 @@ export default defineDetector<Params>({
         })),
       ],
       expect: [],
+    },
+    {
+      name: 'a slow call: fires at pair_ms, silent beyond',
+      events: [
+        ...call(0, { trace: 'slow-1', instance: 'pay-k/1', code: 'expired' }).map((e) => ({
+          ...e,
+          t: e.kind === 'api_accessed' ? 15 : 0,
+        })),
+        ...call(30, { trace: 'slow-2', instance: 'pay-k/1', code: 'malformed' }).map((e) => ({
+          ...e,
+          t: e.kind === 'api_accessed' ? 45.001 : 30,
+        })),
+      ],
+      expect: [expected('pay-k', 0, 'served_after_rejection', { error_codes: ['expired'] })],
     },
     {
       name: 'silent: another instance, another trace, no trace, no instance',
