@@ -83,6 +83,8 @@ export async function startDetectors(
  * worth, so hints that follow each other closely share one.
  */
 const CYCLE_INTERVAL_MS_MIN = 500;
+/** Longest pause while a rule that rests has not looked at all that is new, ms. */
+const RESTING_PAUSE_MS_MAX = 1_000;
 
 /** Cycles on hints and at least every `detectIntervalMs`. */
 class DetectorLoop implements Component {
@@ -124,15 +126,19 @@ class DetectorLoop implements Component {
   async #run(): Promise<void> {
     while (!this.#isStopping) {
       const startedMs = performance.now();
-      const hasMore = await this.#cycle();
+      const { hasMore, isResting } = await this.#cycle(true);
       if (hasMore) continue;
       const isHinted = (): boolean => this.#hasHint;
-      await this.#pause(this.#runtime.config.detectIntervalMs, isHinted);
+      const { detectIntervalMs } = this.#runtime.config;
+      const pauseMs = isResting
+        ? Math.min(detectIntervalMs, RESTING_PAUSE_MS_MAX)
+        : detectIntervalMs;
+      await this.#pause(pauseMs, isHinted);
       this.#hasHint = false;
       const restMs = startedMs + CYCLE_INTERVAL_MS_MIN - performance.now();
       if (restMs > 0) await this.#pause(restMs, () => false);
     }
-    await this.#cycle();
+    await this.#cycle(false);
   }
 
   /** Resolves after `ms`, at once on stop, and as soon as `isOver` holds when woken. */
@@ -148,16 +154,16 @@ class DetectorLoop implements Component {
     clearTimeout(timer);
   }
 
-  async #cycle(): Promise<boolean> {
+  async #cycle(isUnhurried: boolean): Promise<{ hasMore: boolean; isResting: boolean }> {
     try {
-      const { changes, hasMore } = await this.#runner.cycle();
+      const { changes, hasMore, isResting } = await this.#runner.cycle({ isUnhurried });
       if (changes.ids.length > 0)
         this.#runtime.hints.emit('findings_changed', { ids: [...new Set(changes.ids)] });
-      return hasMore;
+      return { hasMore, isResting };
     } catch (error) {
       // The store may be away for a while; the next cycle tries again from the same watermark.
       this.#runtime.log.error({ err: error }, `detection cycle failed: ${messageOf(error)}`);
-      return false;
+      return { hasMore: false, isResting: false };
     }
   }
 }

@@ -104,6 +104,12 @@ const CHAPTERS_MAX = 720;
 /** What came since the rules' sweeps began, so that a sweep over hours need not look again. */
 export class NewsLog {
   readonly #chapters: Chapter[] = [];
+  readonly #chaptersMax: number;
+
+  /** `chaptersMax`: stretches that are remembered. */
+  constructor(chaptersMax = CHAPTERS_MAX) {
+    this.#chaptersMax = chaptersMax;
+  }
 
   get to(): bigint | undefined {
     return this.#chapters.at(-1)?.to;
@@ -111,7 +117,7 @@ export class NewsLog {
 
   add(from: bigint, to: bigint, news: News): void {
     this.#chapters.push({ from, to, news });
-    if (this.#chapters.length > CHAPTERS_MAX) this.#chapters.shift();
+    if (this.#chapters.length > this.#chaptersMax) this.#chapters.shift();
   }
 
   /** All that came in (from, to]; unknown where a part of it was not looked at. */

@@ -19,7 +19,14 @@ import {
 } from './findings_store.ts';
 import { SHARED_WORK, type DetectorMetrics } from './detector_metrics.ts';
 import { MeteredStore } from './metered_store.ts';
-import { hasRegistrations, isConcerned, NewsLog, readNews, type News } from './news.ts';
+import {
+  hasRegistrations,
+  isConcerned,
+  NewsLog,
+  readNews,
+  UNKNOWN_NEWS,
+  type News,
+} from './news.ts';
 import {
   ingestCondition,
   makeScope,
@@ -56,6 +63,13 @@ export interface RunnerLimits extends WatchLimits {
    * a row may show up later than its inserted_at says; the embedded engine runs them one after the other.
    */
   readonly overlapMs: number;
+  /**
+   * After a look that asked the store, a rule without a watch rests for this many times as long as the look took: a
+   * question over the events of seconds costs little more than one over those of half a second.
+   */
+  readonly restFactor: number;
+  /** The longest rest, ms. Rules whose findings are at most information rest until the next sweep. */
+  readonly restMsMax: number;
   /** Pause between two looks at which fields the sources fill, ms. */
   readonly blindIntervalMs: number;
 }
@@ -70,12 +84,16 @@ export const RUNNER_LIMITS: RunnerLimits = {
   sweepRowsMax: 2_000_000,
   warmMs: 600_000,
   overlapMs: 2_000,
+  restFactor: 50,
+  restMsMax: 3_000,
   blindIntervalMs: 600_000,
 };
 
 const NS_PER_MS = 1_000_000n;
 /** References by their lower 64 bits end here. */
 const REFS_END = 2n ** 64n;
+/** Cycles whose news are remembered for rules that look more rarely: at two a second, about two minutes. */
+const LIVE_CHAPTERS_MAX = 256;
 /** How much of what was looked at once a restart may look at again, ns. */
 const SEEN_SAVE_NS = 10_000_000_000n;
 
@@ -109,6 +127,8 @@ interface RuleState {
   /** The sweep over slices that is under way: how far it will have swept, and where the next slice begins. */
   rotation: { readonly to: bigint; readonly cursor: bigint } | undefined;
   hasNewWatermark: boolean;
+  /** Until then, by the store's clock, an unhurried cycle does not look. */
+  restsTo: bigint;
 }
 
 export interface CycleResult {
@@ -119,6 +139,8 @@ export interface CycleResult {
   readonly errors: number;
   /** True for the whole cycle where a sweep was due. */
   readonly isSweep: boolean;
+  /** True where a rule rests and has not looked at all that is new. */
+  readonly isResting: boolean;
 }
 
 const NOTHING_DONE: CycleResult = {
@@ -127,11 +149,13 @@ const NOTHING_DONE: CycleResult = {
   hasMore: false,
   errors: 0,
   isSweep: false,
+  isResting: false,
 };
 
 /** What all rules of one cycle share. */
 interface Cycle {
   readonly now: bigint;
+  readonly isUnhurried: boolean;
   readonly isSweepDue: boolean;
   /** Rules whose sweep has had its slice. */
   readonly swept: Set<string>;
@@ -140,6 +164,8 @@ interface Cycle {
   registry: ClientRegistry;
   ledgerRows: number | undefined;
 }
+
+const HURRIED = { isUnhurried: false } as const;
 
 export interface RunnerOptions {
   readonly store: Store;
@@ -168,6 +194,8 @@ export class Runner {
   readonly #limits: RunnerLimits;
   readonly #watcher: Watcher;
   readonly #newsLog = new NewsLog();
+  /** What each cycle found new, for rules that look more rarely. */
+  readonly #liveLog = new NewsLog(LIVE_CHAPTERS_MAX);
   #states: RuleState[] | undefined;
   #registry: ClientRegistry | undefined;
   #lastSweep: bigint | undefined;
@@ -196,11 +224,14 @@ export class Runner {
     return { saturated: [...this.#saturated].sort(), failing: [...this.#failing].sort() };
   }
 
-  /** One cycle over all rules. A rule that fails is counted, logged and tried again in the next cycle. */
-  async cycle(): Promise<CycleResult> {
+  /**
+   * One cycle over all rules. A rule that fails is counted, logged and tried again in the next cycle. In an unhurried
+   * cycle rules may rest (`RunnerLimits.restFactor`).
+   */
+  async cycle(options: { readonly isUnhurried: boolean } = HURRIED): Promise<CycleResult> {
     const now = await storeNow(this.#options.store);
     const states = (this.#states ??= await this.#loadStates(now));
-    const cycle = await this.#startCycle(states, now);
+    const cycle = await this.#startCycle(states, now, options.isUnhurried);
     let total: CycleResult = { ...NOTHING_DONE, isSweep: cycle.isSweepDue };
     const run = async (state: RuleState, phase: Phase): Promise<CycleResult> => {
       const result = await this.#runRule(state, cycle, phase);
@@ -210,6 +241,7 @@ export class Runner {
         units: total.units + result.units,
         hasMore: total.hasMore || result.hasMore,
         errors: total.errors + result.errors,
+        isResting: total.isResting || result.isResting,
       };
       return result;
     };
@@ -261,18 +293,18 @@ export class Runner {
   }
 
   /** The shared scan: what is new, and the registrations where they changed. */
-  async #startCycle(states: readonly RuleState[], now: bigint): Promise<Cycle> {
+  async #startCycle(
+    states: readonly RuleState[],
+    now: bigint,
+    isUnhurried: boolean,
+  ): Promise<Cycle> {
     const sweepEvery = BigInt(this.#limits.sweepIntervalMs) * NS_PER_MS;
     const isSweepDue = this.#lastSweep === undefined || now - this.#lastSweep >= sweepEvery;
     const empty = this.#registry ?? new ClientRegistry(this.#options.clients, []);
     const shared = { swept: new Set<string>(), news: new Map<string, News>(), registry: empty };
-    const cycle: Cycle = { now, isSweepDue, ...shared, ledgerRows: undefined };
-    let isStale = this.#registry === undefined || isSweepDue;
-    for (const state of states) {
-      const range = await this.#liveRange(state, cycle);
-      if (range !== undefined && hasRegistrations(await this.#newsOf(cycle, range))) isStale = true;
-    }
-    if (isStale) {
+    const cycle: Cycle = { now, isUnhurried, isSweepDue, ...shared, ledgerRows: undefined };
+    const fresh = await this.#readFresh(now);
+    if (this.#registry === undefined || isSweepDue || hasRegistrations(fresh)) {
       const { store, tenant, clients } = this.#options;
       cycle.registry = new ClientRegistry(clients, await readRegistrations(store, tenant));
       this.#registry = cycle.registry;
@@ -283,6 +315,22 @@ export class Runner {
       for (const state of states) state.isSweepOwed = true;
     }
     return cycle;
+  }
+
+  /** What came since the cycle before; unknown in the first one. */
+  async #readFresh(now: bigint): Promise<News> {
+    const from = this.#liveLog.to;
+    if (from === undefined) {
+      this.#liveLog.add(now, now, UNKNOWN_NEWS);
+      return UNKNOWN_NEWS;
+    }
+    const news = await this.#readNews({ from: from - this.#overlapNs, to: now });
+    this.#liveLog.add(from, now, news);
+    return news;
+  }
+
+  get #overlapNs(): bigint {
+    return this.#options.store.isEmbedded ? 0n : BigInt(this.#limits.overlapMs) * NS_PER_MS;
   }
 
   /** Notes what became visible for certain, once for the sweeps of all rules. */
@@ -310,6 +358,7 @@ export class Runner {
         queue: new Set(),
         rotation: undefined,
         hasNewWatermark: false,
+        restsTo: 0n,
       };
     });
     for (const state of states) if (state.seenTo > 0n) await this.#warm(state, now);
@@ -361,6 +410,7 @@ export class Runner {
     const { metrics, log } = this.#options;
     const rule = state.detector.docs.id;
     const endTimer = metrics.duration.startTimer({ rule });
+    const isLook = phase === 'live' && !this.#isResting(state, cycle);
     let result = NOTHING_DONE;
     this.#running = rule;
     try {
@@ -382,7 +432,8 @@ export class Runner {
       result = { ...result, errors: 1 };
     }
     this.#running = SHARED_WORK;
-    endTimer();
+    const tookSeconds = endTimer();
+    if (isLook) this.#noteRest(state, cycle, tookSeconds * 1_000);
     if (phase === 'live') metrics.cycles.inc({ rule });
     if (phase === 'live' || result.hasMore) this.#noteSaturation(rule, result.hasMore);
     const secondsSince = (time: bigint): number =>
@@ -423,7 +474,10 @@ export class Runner {
       else if (state.queue.size === 0) state.pending.live ??= await this.#nextLook(state, cycle);
       const pending = state.pending[phase];
       const hasQueue = phase === 'live' && state.queue.size > 0;
-      if (!hasQueue && pending === undefined) return { ...NOTHING_DONE, changes, units };
+      if (!hasQueue && pending === undefined) {
+        const isResting = phase === 'live' && this.#isResting(state, cycle);
+        return { ...NOTHING_DONE, changes, units, isResting };
+      }
       const budget = this.#limits.unitsPerCycleMax - units;
       if (budget <= 0) return { ...NOTHING_DONE, changes, units, hasMore: true };
       const limit = Math.min(budget, this.#limits.unitsPerPage);
@@ -436,9 +490,22 @@ export class Runner {
     }
   }
 
+  /** In an unhurried cycle, whether a rule leaves what is new to a later one. */
+  #isResting(state: RuleState, cycle: Cycle): boolean {
+    return cycle.isUnhurried && state.detector.watch === undefined && cycle.now < state.restsTo;
+  }
+
+  /** How long a rule rests after a look that took so long: its share of the time stays small. */
+  #noteRest(state: RuleState, cycle: Cycle, tookMs: number): void {
+    const { restFactor, restMsMax, sweepIntervalMs } = this.#limits;
+    const longest = state.detector.docs.severity === 'info' ? sweepIntervalMs : restMsMax;
+    const restMs = Math.round(Math.min(tookMs * restFactor, longest));
+    state.restsTo = cycle.now + BigInt(restMs) * NS_PER_MS;
+  }
+
   /** Looks at what is new. Gives a pass only where the rule's whole query of candidates has to be asked. */
   async #nextLook(state: RuleState, cycle: Cycle): Promise<Pass | undefined> {
-    while (state.queue.size === 0) {
+    while (state.queue.size === 0 && !this.#isResting(state, cycle)) {
       const range = await this.#liveRange(state, cycle);
       if (range === undefined) return undefined;
       const news = await this.#newsOf(cycle, range);
@@ -473,8 +540,7 @@ export class Runner {
   async #liveRange(state: RuleState, cycle: Cycle): Promise<IngestRange | undefined> {
     const seen = state.seenTo > state.sweptTo ? state.seenTo : state.sweptTo;
     if (seen >= cycle.now) return undefined;
-    const overlap = this.#options.store.isEmbedded ? 0 : this.#limits.overlapMs;
-    const reachingBack = seen - BigInt(overlap) * NS_PER_MS;
+    const reachingBack = seen - this.#overlapNs;
     const from = reachingBack > state.sweptTo ? reachingBack : state.sweptTo;
     return this.#shorten({ from, to: cycle.now });
   }
@@ -518,7 +584,8 @@ export class Runner {
     const key = `${range.from} ${range.to}`;
     const before = cycle.news.get(key);
     if (before !== undefined) return before;
-    const news = await this.#readNews(range);
+    const logged = this.#liveLog.between(range.from, range.to);
+    const news = logged === UNKNOWN_NEWS ? await this.#readNews(range) : logged;
     cycle.news.set(key, news);
     return news;
   }

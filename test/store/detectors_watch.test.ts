@@ -116,6 +116,66 @@ describe('live pass', () => {
   });
 });
 
+describe('an unhurried cycle', () => {
+  const uri = (tenant: string, n: number): AuthEvent =>
+    eventAt(tenant, `${tenant} uri ${n}`, n, {
+      kind: 'authorization_failed',
+      outcome: 'failure',
+      error: { code: 'invalid_redirect_uri' },
+      client: { id: 'web-shop' },
+      redirect_uri: `https://shop.example/cb${n}`,
+    });
+  const QUESTIONS = 'grantscope_detector_queries_total{rule="redirect_probing"}';
+
+  it('lets a rule without a watch rest after a look, and looks at all of it afterwards', async () => {
+    const tenant = 'rest';
+    const metrics = newMetrics();
+    const rules = (await loadDetectors()).filter((d) =>
+      ['access_token_replay', 'redirect_probing'].includes(d.id),
+    );
+    const limits = { ...LIVE_ONLY, restFactor: 1e9, restMsMax: 3_600_000 };
+    const runner = await makeRunner(engine.store, tenant, { rules, metrics, limits });
+    await runner.cycle();
+    // The first cycle sweeps.
+    const begun = await metricOf(metrics, QUESTIONS);
+    const unhurried = { isUnhurried: true } as const;
+    await insertEvents(engine.store, [uri(tenant, 0), call(tenant, 'rest', 0, HOME)]);
+    const first = await runner.cycle(unhurried);
+    // It has just looked, when there was nothing: so it rests, and the rule with a watch does not.
+    expect([first.isResting, await metricOf(metrics, QUESTIONS)]).toEqual([true, begun]);
+    await insertEvents(engine.store, [
+      ...[1, 2, 3, 4].map((n) => uri(tenant, n)),
+      call(tenant, 'rest', 60, AWAY),
+    ]);
+    const second = await runner.cycle(unhurried);
+    expect([second.isResting, second.changes.opened]).toEqual([true, 1]);
+    expect(await metricOf(metrics, QUESTIONS)).toBe(begun);
+    // Whoever is in a hurry waits for nobody's rest: both batches are looked at, by what the cycles noted.
+    const shared = 'grantscope_detector_queries_total{rule="shared"}';
+    const before = await metricOf(metrics, shared);
+    const last = await runner.cycle();
+    expect([last.isResting, last.changes.opened]).toEqual([false, 1]);
+    expect(await metricOf(metrics, QUESTIONS)).toBeGreaterThan(begun);
+    // The clock, and the scan of what came since: none over what the cycles before had noted.
+    expect((await metricOf(metrics, shared)) - before).toBeLessThanOrEqual(3);
+  });
+
+  it('lets no rule rest where the rest is set to nothing', async () => {
+    const tenant = 'restless';
+    const runner = await makeRunner(engine.store, tenant, {
+      limits: { ...LIVE_ONLY, restFactor: 0 },
+      rules: (await loadDetectors()).filter((d) => d.id === 'redirect_probing'),
+    });
+    await runner.cycle();
+    await insertEvents(
+      engine.store,
+      [0, 1, 2, 3, 4].map((n) => uri(tenant, n)),
+    );
+    const { isResting, changes } = await runner.cycle({ isUnhurried: true });
+    expect([isResting, changes.opened]).toEqual([false, 1]);
+  });
+});
+
 describe('what the live pass forgot', () => {
   it('is remembered after a restart, as far as the first look back reaches', async () => {
     const tenant = 'warm';
@@ -330,7 +390,8 @@ describe('news', () => {
 });
 
 it('a rule that is not concerned has no candidates, and a first look names all that a rule concludes about', async () => {
-  const detectors = await loadDetectors();
+  // What holds of every rule's concerns is in detectors_screens.test.ts.
+  const detectors = (await loadDetectors()).filter((d) => bindDetectors([d], {})[0]?.watch);
   const bound = bindDetectors(detectors, {});
   const world = exampleWorld(detectors, 'looks');
   const all = world.events.map((_, i) => i);
