@@ -162,7 +162,7 @@ function explainedCodes(scope: CandidateScope, params: Params): Sql {
         OR subject_ref IN (
           SELECT ref FROM grantscope.reference_names
           WHERE tenant = ${tenant} AND relation = 'previous' AND other IN (SELECT subject_ref ${fresh}))
-        OR ((SELECT min(time) ${fresh}) < ${knownSince}
+        OR ((SELECT minOrNull(time) ${fresh}) < ${knownSince}
           AND time <= ${knownSince} + toIntervalMillisecond(${param.uint(params.learning_ms)})))`;
 }
 
