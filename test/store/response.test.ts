@@ -477,10 +477,10 @@ describe('CAEP', () => {
     }
     const tokens = await Promise.all(received.map((r) => verify(r.body)));
     expect(
-      tokens.map((t) => Object.values(t.payload['events'] as Record<string, unknown>)[0]),
+      tokens.map((t): unknown => Object.values(t.payload['events'] as Record<string, unknown>)[0]),
     ).toEqual([
       expect.objectContaining({ current_level: 'HIGH' }),
-      ...Array.from({ length: received.length - 1 }, () =>
+      ...Array.from({ length: received.length - 1 }, (): unknown =>
         expect.objectContaining({
           current_level: 'MEDIUM',
           previous_level: 'HIGH',
