@@ -3,8 +3,9 @@ import type { CandidateScope, EventFact, HistorySelection } from '../../model/de
 import { mentions } from '../../model/define_detector.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
-import { ledgerCondition, nilRef } from './_ledger.ts';
+import { kindIn, ledgerCondition, nilRef } from './_ledger.ts';
 import { timeMs } from './_origin.ts';
+import { EACH_TOKEN } from './_token_rows.ts';
 
 /** Events that hand a rotation family on: its first refresh token, and each use of one. */
 export const FAMILY_KINDS: readonly EventKind[] = ['token_issued', 'token_refreshed'];
@@ -30,9 +31,14 @@ export function concernsFamilies(fact: EventFact): boolean {
 
 /**
  * Families in which a value changed at what is new. A refresh token is told where it is issued and where it is used, so
- * its own rows show every change along the chain; whatever adds a value to a family is next to such a change.
+ * its own rows show every change along the chain; whatever adds a value to a family is next to such a change. `telling`
+ * is what new events must satisfy to add anything, on columns of auth_events.
  */
-export function changedFamilies(scope: CandidateScope, axes: readonly FamilyAxis[]): Sql {
+export function changedFamilies(
+  scope: CandidateScope,
+  axes: readonly FamilyAxis[],
+  telling: Sql,
+): Sql {
   const tenant = param.string(scope.tenant);
   const changed = axes
     .map(({ value, where }) => sql`minIf(${value}, ${where}) != maxIf(${value}, ${where})`)
@@ -42,8 +48,8 @@ export function changedFamilies(scope: CandidateScope, axes: readonly FamilyAxis
       SELECT token_ref, anyIf(family_ref, family_ref != ${nilRef}) AS family, max(time) AS at
       FROM grantscope.token_events
       WHERE tenant = ${tenant} AND ${FAMILY_ROWS} AND token_ref IN (
-        SELECT token_ref FROM grantscope.token_events
-        WHERE tenant = ${tenant} AND ${FAMILY_ROWS} AND ${scope.condition})
+        SELECT t_ref FROM ${EACH_TOKEN}
+        WHERE tenant = ${tenant} AND ${kindIn(FAMILY_KINDS)} AND t_type = 'refresh' AND ${telling} AND ${scope.condition})
       GROUP BY token_ref HAVING ${changed}
     ) WHERE family != ${nilRef}`;
 }

@@ -16,6 +16,7 @@ import {
   runsOfFamilies,
   type FamilyAxis,
 } from './_families.ts';
+import { kindIn } from './_ledger.ts';
 import { isoTime, timeMs } from './_origin.ts';
 import { userPlaces } from './_places.ts';
 
@@ -136,8 +137,8 @@ export default defineDetector<Params>({
   quietMs: DAY_MS,
   parameters: Parameters,
   concerns: concernsFamilies,
-  screen: () => sql`kind IN ('token_issued', 'token_refreshed') AND net_ua_family != ''`,
-  candidates: (scope) => changedFamilies(scope, [AGENT]),
+  screen: () => sql`${kindIn(FAMILY_KINDS)} AND ${AGENT.where}`,
+  candidates: (scope) => changedFamilies(scope, [AGENT], AGENT.where),
   history: (selection) => runsOfFamilies(selection, AGENT),
   evaluate,
   falsePositives: [

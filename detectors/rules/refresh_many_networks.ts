@@ -180,8 +180,14 @@ function offListRows(params: Params): Sql {
   return sql`(kind = 'token_refreshed' AND outcome = 'success' AND ${IS_ADDRESS} AND (${joinSql(parts, ' OR ')}))`;
 }
 
+/** Rows that tell a place that counts. */
+function tellingRows(params: Params): Sql {
+  const place = params.count_prefixes ? sql`true` : sql`(net_asn != 0 OR net_country != '')`;
+  return sql`(net_network != '' AND ${place})`;
+}
+
 function candidates(scope: CandidateScope, params: Params): Sql {
-  const changed = changedFamilies(scope, [ORIGIN]);
+  const changed = changedFamilies(scope, [ORIGIN], tellingRows(params));
   if (Object.keys(params.client_networks).length === 0) return changed;
   return sql`${changed}
     UNION ALL
@@ -296,7 +302,7 @@ export default defineDetector<Params>({
   parameters: Parameters,
   concerns: concernsFamilies,
   screen: (params) =>
-    sql`${kindIn(FAMILY_KINDS)} AND ((net_network != '' AND (${params.count_prefixes ? sql`true` : sql`net_asn != 0 OR net_country != ''`})) OR ${offListRows(params)})`,
+    sql`${kindIn(FAMILY_KINDS)} AND (${tellingRows(params)} OR ${offListRows(params)})`,
   candidates,
   history,
   evaluate,
