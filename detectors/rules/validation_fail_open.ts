@@ -30,7 +30,7 @@ const KEYS_SHOWN_MAX = 10;
 
 const Parameters = z.strictObject({
   /** How far the records of one call lie from its end at most, ms. A slow API needs more, which costs more. */
-  pair_ms: z.int().min(1_000).max(600_000).default(15_000),
+  pair_ms: z.int().min(1_000).max(600_000).default(5_000),
   /** Sliding window, ms; whole minutes. */
   window_ms: z.int().min(60_000).max(3_600_000).default(300_000),
   /** Calls within the window that were served although their token had been refused, or could not be validated. */
@@ -444,11 +444,11 @@ export default defineDetector<Params>({
       events: [
         ...call(0, { trace: 'slow-1', instance: 'pay-k/1', code: 'expired' }).map((e) => ({
           ...e,
-          t: e.kind === 'api_accessed' ? 15 : 0,
+          t: e.kind === 'api_accessed' ? 5 : 0,
         })),
         ...call(30, { trace: 'slow-2', instance: 'pay-k/1', code: 'malformed' }).map((e) => ({
           ...e,
-          t: e.kind === 'api_accessed' ? 45.001 : 30,
+          t: e.kind === 'api_accessed' ? 35.001 : 30,
         })),
       ],
       expect: [expected('pay-k', 0, 'served_after_rejection', { error_codes: ['expired'] })],
