@@ -273,7 +273,7 @@ export default defineDetector<Params>({
     WHERE ${here}
     GROUP BY token_ref
     HAVING maxIf(time, ${accepted}) > min(first_revoked_at) + toIntervalMillisecond(${param.uint(params.cache_ttl_ms + params.skew_ms)})
-      AND (countIf(${scope.condition}) > 0 OR max(is_newly_revoked) > 0)`;
+      AND (countIf(${scope.condition} AND (token_role = 'issued' OR (${accepted}))) > 0 OR max(is_newly_revoked) > 0)`;
   },
   history: (selection) => sql`
     SELECT entity, event_id, at FROM (
