@@ -19,7 +19,7 @@ import { firingExamples, transplant } from '../corpus_detection/transplant.ts';
 import { openTestStore } from '../harness.ts';
 
 const SEED = 20_260_105;
-const EVENTS = Number(process.env['CORPUS_EVENTS'] ?? 200_000);
+const EVENTS = Number(process.env['CORPUS_EVENTS'] ?? 20_000);
 const SMALL = Math.min(EVENTS, 20_000);
 const ALL_TIME = { from: 0n, to: 4_102_444_800_000_000_000n };
 /** What is judged of rules with episodes by day; baselines look back to what was before. */
