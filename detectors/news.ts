@@ -17,6 +17,8 @@ export interface News {
   readonly facts: readonly EventFact[] | undefined;
   /** Rules whose screen was asked, and how many events it let through; a rule that is missing was not asked. */
   readonly screened: ReadonlyMap<string, number>;
+  /** By rule with a trigger: the time of the latest event that satisfies it, ns; 0 where none does. */
+  readonly triggered: ReadonlyMap<string, bigint>;
 }
 
 const NOT_ASKED: ReadonlyMap<string, number> = new Map();
@@ -28,6 +30,7 @@ export const UNKNOWN_NEWS: News = {
   timeTo: 2n ** 63n - 1n,
   facts: undefined,
   screened: NOT_ASKED,
+  triggered: new Map(),
 };
 
 type FactRow = readonly [string, string, readonly string[], readonly string[], number | boolean];
@@ -46,21 +49,28 @@ export async function readNews(
     screen === undefined ? [] : [{ rule: docs.id, screen }],
   );
   const counts = asked.map(({ screen }) => sql`countIf(${screen})`);
+  const triggers = detectors.flatMap(({ docs, trigger }) =>
+    trigger === undefined ? [] : [{ rule: docs.id, condition: trigger.condition }],
+  );
+  const latest = triggers.map((t) => sql`maxIf(toUnixTimestamp64Nano(time), ${t.condition})`);
   const [row] = await store.query<{
     n: string;
     t0: string;
     t1: string;
     facts: FactRow[];
     passed: string[];
+    latest: string[];
   }>(sql`
     SELECT sum(n) AS n, min(t0) AS t0, max(t1) AS t1, sumForEach(passed) AS passed,
+      arrayMap(t -> toString(t), maxForEach(latest)) AS latest,
       groupArray(${param.uint(FACTS_MAX + 1)})((kind, outcome, roles, types, has_group)) AS facts
     FROM (
       SELECT kind, outcome, tokens.role AS roles, tokens.type AS types,
         grant_ref != toUUID('00000000-0000-0000-0000-000000000000')
           OR arrayExists(f -> f != toUUID('00000000-0000-0000-0000-000000000000'), tokens.family_ref) AS has_group,
         count() AS n, min(time) AS t0, max(time) AS t1,
-        [${joinSql(counts, ', ', sql`toUInt64(0)`)}] AS passed
+        [${joinSql(counts, ', ', sql`toUInt64(0)`)}] AS passed,
+        [${joinSql(latest, ', ', sql`toInt64(0)`)}] AS latest
       FROM grantscope.auth_events WHERE tenant = ${param.string(tenant)} AND ${condition}
       GROUP BY kind, outcome, roles, types, has_group
     )`);
@@ -71,6 +81,7 @@ export async function readNews(
     timeTo: nsOfClickHouseTime(row?.t1 ?? '1970-01-01 00:00:00'),
     facts: facts.length > FACTS_MAX ? undefined : facts.map(factOf),
     screened: new Map(asked.map(({ rule }, i) => [rule, Number(row?.passed[i] ?? 0)])),
+    triggered: new Map(triggers.map(({ rule }, i) => [rule, BigInt(row?.latest[i] ?? 0)])),
   };
 }
 
@@ -136,14 +147,23 @@ function merge(a: News, b: News): News {
   if (a.rows === 0) return b;
   if (b.rows === 0) return a;
   const facts =
-    a.facts === undefined || b.facts === undefined ? undefined : [...a.facts, ...b.facts];
+    a.facts === undefined || b.facts === undefined ? undefined : distinct(a.facts, b.facts);
   return {
     rows: a.rows + b.rows,
     timeFrom: a.timeFrom < b.timeFrom ? a.timeFrom : b.timeFrom,
     timeTo: a.timeTo > b.timeTo ? a.timeTo : b.timeTo,
     facts,
     screened: mergeScreened(a.screened, b.screened),
+    // Triggers are noted when they are read.
+    triggered: new Map(),
   };
+}
+
+/** Stretches of one traffic have the same facts: many of them together have hardly more. */
+function distinct(a: readonly EventFact[], b: readonly EventFact[]): readonly EventFact[] {
+  const known = new Set(a.map((f) => JSON.stringify(f)));
+  const more = b.filter((f) => !known.has(JSON.stringify(f)));
+  return more.length === 0 ? a : [...a, ...more];
 }
 
 /** Only what was asked of both is known of the two together. */

@@ -37,6 +37,7 @@ import {
 } from './scopes.ts';
 import { inTurn, turnOf } from './turns.ts';
 import { WATCH_LIMITS, Watcher, type WatchLimits } from './watcher.ts';
+import { Triggers } from './triggers.ts';
 import { readWatermarks, writeWatermarks } from './watermarks.ts';
 
 /** Limits and rhythms of the runner; the defaults are `RUNNER_LIMITS`. */
@@ -194,6 +195,7 @@ export class Runner {
   readonly #limits: RunnerLimits;
   readonly #watcher: Watcher;
   readonly #newsLog = new NewsLog();
+  readonly #triggers = new Triggers();
   /** What each cycle found new, for rules that look more rarely. */
   readonly #liveLog = new NewsLog(LIVE_CHAPTERS_MAX);
   #states: RuleState[] | undefined;
@@ -339,12 +341,17 @@ export class Runner {
     // What came before this process began is unknown, so the first sweep runs all rules.
     const range = { from: from ?? visibleTo, to: visibleTo };
     if (from !== undefined && range.from >= range.to) return;
-    this.#newsLog.add(range.from, range.to, await this.#readNews(range));
+    // The embedded engine runs one statement at a time, so nothing came to light since the cycles looked.
+    const { isEmbedded } = this.#options.store;
+    const looked = isEmbedded ? this.#liveLog.between(range.from, range.to) : UNKNOWN_NEWS;
+    const isKnown = !Number.isNaN(looked.rows);
+    this.#newsLog.add(range.from, range.to, isKnown ? looked : await this.#readNews(range));
   }
 
   async #loadStates(now: bigint): Promise<RuleState[]> {
     const { store, tenant } = this.#options;
     const watermarks = await readWatermarks(store, tenant);
+    await this.#triggers.read(store, tenant, this.#options.detectors, now);
     const states = this.#options.detectors.map((detector): RuleState => {
       const { id, version } = detector.docs;
       const mark = watermarks.find((w) => w.rule_id === id && w.rule_version === version);
@@ -525,7 +532,7 @@ export class Runner {
   /** True where the rule is not concerned, or its watch can tell which entities are. */
   async #isAnsweredByLook(state: RuleState, cycle: Cycle, pass: Pass): Promise<boolean> {
     const { detector } = state;
-    if (!isConcerned(detector, pass.news, cycle.registry)) {
+    if (!this.#isConcerned(detector, pass.news, cycle)) {
       if (pass.news.rows > 0) this.#options.metrics.skipped.inc({ rule: detector.docs.id });
       return true;
     }
@@ -534,6 +541,10 @@ export class Runner {
     if (!look.isSure) return false;
     for (const entity of look.entities) state.queue.add(entity);
     return true;
+  }
+
+  #isConcerned(detector: BoundDetector, news: News, cycle: Cycle): boolean {
+    return isConcerned(detector, news, cycle.registry) && this.#triggers.reaches(detector, news);
   }
 
   /** What came since the rule looked last. */
@@ -553,7 +564,7 @@ export class Runner {
     const range = detector.sliced ? whole : await this.#shorten(whole);
     const news = this.#newsLog.between(range.from, range.to);
     const pass = this.#passOver(range, news, true);
-    if (state.rotation === undefined && !isConcerned(detector, news, cycle.registry)) {
+    if (state.rotation === undefined && !this.#isConcerned(detector, news, cycle)) {
       if (news.rows > 0) this.#options.metrics.skipped.inc({ rule: detector.docs.id });
       finish(state, pass);
       return this.#nextSweep(state, cycle);
@@ -595,8 +606,11 @@ export class Runner {
     const { store, tenant, detectors, log } = this.#options;
     const condition = ingestCondition(range);
     try {
-      return await readNews(store, tenant, condition, detectors);
+      const news = await readNews(store, tenant, condition, detectors);
+      this.#triggers.note(news);
+      return news;
     } catch (error) {
+      this.#triggers.forget();
       const news = await readNews(store, tenant, condition);
       log.warn({ err: error }, `the rules' screens could not be asked: ${messageOf(error)}`);
       return news;

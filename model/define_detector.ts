@@ -202,6 +202,17 @@ export interface MarkWatch {
   readonly allowedMs: number;
 }
 
+/**
+ * Events without which a rule concludes nothing, whatever else is new: refused requests for a rule about guessing. Among
+ * new events whose times begin at T, `candidates` finds nothing unless one of these is stored with a time of T - reachMs or later.
+ */
+export interface Trigger {
+  /** On columns of auth_events. */
+  readonly condition: Sql;
+  /** Absent: of any age. */
+  readonly reachMs?: number;
+}
+
 /** The episode of rules that conclude once per entity. */
 export const LIFETIME_EPISODE = 'lifetime';
 
@@ -315,6 +326,8 @@ interface DetectorLogic<P> {
    * The screens of all rules are asked in the one scan of what is new. Default: always true.
    */
   readonly screen?: (params: P) => Sql;
+  /** Spares the query of `candidates` while nothing happens that could make it find something. Default: none. */
+  readonly trigger?: (params: P) => Trigger;
   /** For rules with one episode for life: spares the live pass the query of `candidates`. */
   readonly watch?: (params: P) => Watch;
   /** Rows (entity String, at DateTime64(9)): one per new event that concerns the entity. */
@@ -338,6 +351,7 @@ export interface BoundDetector {
   readonly sliced: boolean;
   readonly watch: Watch | undefined;
   readonly screen: Sql | undefined;
+  readonly trigger: Trigger | undefined;
   concerns(fact: EventFact, clients: ClientLookup): boolean;
   candidates(scope: CandidateScope): Sql;
   history(selection: HistorySelection): Sql;
@@ -368,7 +382,7 @@ export function defineDetector<P extends Readonly<Record<string, unknown>>>(
   definition: DetectorDocs & DetectorLogic<P>,
 ): Detector {
   const { parameters, concerns, sliced, watch, candidates, history, follow, ...rest } = definition;
-  const { evaluate, lookbackMs, screen, facts, ...docs } = rest;
+  const { evaluate, lookbackMs, screen, trigger, facts, ...docs } = rest;
   const bind = (overrides: Readonly<Record<string, unknown>>): BindResult => {
     const parsed = parameters.safeParse(overrides);
     if (!parsed.success) {
@@ -386,6 +400,7 @@ export function defineDetector<P extends Readonly<Record<string, unknown>>>(
       sliced: sliced ?? false,
       watch: watch?.(params),
       screen: screen?.(params),
+      trigger: trigger?.(params),
       concerns,
       candidates: (scope) => candidates(scope, params),
       history: (selection) => history(selection, params),

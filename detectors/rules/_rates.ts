@@ -4,6 +4,7 @@ import type {
   DayWindow,
   EntityFact,
   HistorySelection,
+  Trigger,
 } from '../../model/define_detector.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
@@ -69,6 +70,15 @@ export function rateCandidates(scope: CandidateScope, rate: Rate, badMin: number
         WHERE ${countedRows(scope.tenant, rate.badKinds, rate.bad)} AND ${rate.entity} != ''
           AND time >= ${timeNs(scope.timeFrom - reach)} AND time <= ${timeNs(scope.timeTo + reachAfter)}
         GROUP BY bad_entity HAVING count() >= ${param.uint(badMin)})`;
+}
+
+/** What has to have gone wrong within the window before a rate can be too high. */
+export function rateTrigger(rate: Rate): Trigger {
+  const { badKinds, bad, windowMs } = rate;
+  return {
+    condition: sql`${kindIn(badKinds)} AND phase != 'attempt' AND (${bad})`,
+    reachMs: windowMs,
+  };
 }
 
 function ofSelection(

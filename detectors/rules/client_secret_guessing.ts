@@ -303,6 +303,10 @@ export default defineDetector<Params>({
   parameters: Parameters,
   lookbackMs: (params) => params.window_ms,
   concerns: (fact) => KINDS.some((k) => k === fact.kind),
+  trigger: (params) => ({
+    condition: sql`${kindIn(FAILURE_KINDS)} AND ${isFailure(params)}`,
+    reachMs: params.window_ms + DAY_MS + params.success_within_ms,
+  }),
   candidates,
   history,
   facts,

@@ -222,6 +222,10 @@ export default defineDetector<Params>({
   parameters: Parameters,
   lookbackMs: (params) => params.within_ms,
   concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.outcome === 'success',
+  trigger: (params) => ({
+    condition: sql`${kindIn(KINDS)} AND outcome = 'success' AND ${grantsPrivileged(params.privileged_scopes)}`,
+    reachMs: 0,
+  }),
   candidates,
   history,
   facts,

@@ -317,6 +317,7 @@ export default defineDetector<Params>({
   quietMs: 21_600_000,
   parameters: Parameters,
   concerns: isConcerned,
+  trigger: () => ({ condition: sql`${kindIn(ELEVATIONS)} AND grant_ref != ${nilRef}` }),
   candidates,
   history,
   evaluate,

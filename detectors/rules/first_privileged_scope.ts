@@ -313,6 +313,10 @@ export default defineDetector<Params>({
   quietMs: 21_600_000,
   parameters: Parameters,
   concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.outcome === 'success',
+  trigger: (params) => ({
+    condition: sql`${kindIn(KINDS)} AND outcome = 'success' AND ${grantsPrivileged(params.privileged_scopes)}`,
+    reachMs: 0,
+  }),
   candidates,
   history,
   facts,

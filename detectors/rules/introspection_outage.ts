@@ -16,6 +16,7 @@ import {
   rateCandidates,
   rateFacts,
   rateHistory,
+  rateTrigger,
   seriesOf,
   SERVICE,
   shownShare,
@@ -279,6 +280,7 @@ export default defineDetector<Params>({
   parameters: Parameters,
   lookbackMs: (params) => params.window_ms,
   concerns: (fact) => KINDS.some((k) => k === fact.kind),
+  trigger: (params) => rateTrigger(rateOf(params)),
   candidates: (scope, params) => rateCandidates(scope, rateOf(params), params.min_errors),
   history: (selection, params) => rateHistory(selection, rateOf(params)),
   facts: (selection, params) => {

@@ -243,6 +243,10 @@ export default defineDetector<Params>({
     ISSUES.some((k) => k === fact.kind) &&
     fact.outcome === 'success' &&
     fact.roles.some((r) => r === 'subject' || r === 'issued'),
+  trigger: () => ({
+    condition: sql`kind = 'token_exchanged' AND outcome = 'success' AND has(tokens.role, 'subject')`,
+    reachMs: 0,
+  }),
   candidates,
   history,
   evaluate,

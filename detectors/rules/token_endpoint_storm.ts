@@ -17,6 +17,7 @@ import {
   rateCandidates,
   rateFacts,
   rateHistory,
+  rateTrigger,
   seriesOf,
   SERVICE,
   shownShare,
@@ -266,6 +267,7 @@ export default defineDetector<Params>({
   lookbackMs: (params) => params.window_ms,
   concerns: (fact) => KINDS.some((k) => k === fact.kind),
   screen: (params) => sql`${kindIn(KINDS)} AND ${isTokenRequest(params)}`,
+  trigger: (params) => rateTrigger(rateOf(params)),
   candidates: (scope, params) => rateCandidates(scope, rateOf(params), params.min_limited),
   history: (selection, params) => rateHistory(selection, rateOf(params)),
   facts: (selection, params) => {

@@ -365,6 +365,7 @@ describe('news', () => {
     timeTo: BigInt(rows),
     facts: [{ kind, outcome: 'success', roles: [], types: [], hasGroup: false }],
     screened: new Map([['a', rows]]),
+    triggered: new Map<string, bigint>(),
   });
   it('are known between two points only where all of it was looked at', () => {
     const log = new NewsLog();
