@@ -254,8 +254,12 @@ async function runOnce(
   return found === attacks.length ? 0 : 1;
 }
 
+/** The world has a host whose clock is wrong (demo/world.ts): the rule that says so is right, and that is no attack. */
+const RULES_OF_REAL_TROUBLE: readonly string[] = ['clock_skew'];
+
 /**
- * Minutes of honest traffic in as little time as it takes; no finding of medium or above may come of it.
+ * Minutes of honest traffic in as little time as it takes; no finding of medium or above may come of it,
+ * but for the trouble that the world really has.
  * A single attack afterwards is the control: were the detectors asleep, silence would prove nothing.
  */
 async function runHonest(
@@ -283,7 +287,9 @@ async function runHonest(
   const findings = (await listFindings(apiUrl, {})).filter(
     (f) => f.finding_id !== control?.findingId,
   );
-  const grave = findings.filter((f) => !['info', 'low'].includes(f.severity));
+  const grave = findings.filter(
+    (f) => !['info', 'low'].includes(f.severity) && !RULES_OF_REAL_TROUBLE.includes(f.rule_id),
+  );
   options.print(
     `${flows} honest flows in ${seconds} s: ${findings.length} findings, ${grave.length} of severity medium or above`,
   );
