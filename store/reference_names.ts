@@ -27,13 +27,19 @@ const NO_OTHER_NAMES: ReferenceNames = {
 };
 
 /** Looks up the names of what references name. */
-export type NameReader = (refs: Iterable<string>) => Promise<ReferenceNames>;
+export interface NameReader {
+  (refs: Iterable<string>): Promise<ReferenceNames>;
+  /** False where nothing of the tenant was ever renamed. */
+  readonly hasNames: boolean;
+}
 
 /** The reader for a tenant: one small query now, and none later where nothing was ever renamed. */
 export async function namesOfTenant(store: Store, tenant: string): Promise<NameReader> {
-  if (await hasReferenceNames(store, tenant))
-    return (refs) => readReferenceNames(store, tenant, refs);
-  return () => Promise.resolve(NO_OTHER_NAMES);
+  const hasNames = await hasReferenceNames(store, tenant);
+  const read = hasNames
+    ? (refs: Iterable<string>) => readReferenceNames(store, tenant, refs)
+    : () => Promise.resolve(NO_OTHER_NAMES);
+  return Object.assign(read, { hasNames });
 }
 
 interface NameRow {

@@ -1,6 +1,6 @@
 import { joinSql, param, sql, type Sql } from '../../model/sql.ts';
 import { NIL_REF } from '../../model/ids.ts';
-import { hasReferenceNames, namesOfTenant, type NameReader } from '../reference_names.ts';
+import { namesOfTenant, type NameReader } from '../reference_names.ts';
 import { readPage, type EventSummary } from './events.ts';
 import {
   instant,
@@ -130,7 +130,7 @@ export async function lineageOf(
 /** The name of a ledger row's token: its reference, or the oldest one where a rotation gave it several. */
 async function tokenName(scope: Scope, read: NameReader, members: Sql): Promise<Sql> {
   const own = sql`toString(ledger.token_ref)`;
-  if (!(await hasReferenceNames(scope.store, scope.tenant))) return own;
+  if (!read.hasNames) return own;
   const rows = await scope.store.query<{ ref: string }>(
     sql`SELECT DISTINCT toString(token_ref) AS ref FROM (${members}) ORDER BY ref LIMIT ${param.uint(2 * RELATED_TOKENS_MAX + 2)}`,
   );
@@ -178,19 +178,42 @@ export async function eventsOf(
 }
 
 /**
- * The ledger is ordered by token, the events by kind, client and time. So the ledger names the events, and
- * their kinds, clients and span of time let the engine skip the rest of the big table.
+ * The ledger is ordered by token, the events by kind, client and time. So the ledger names the events, and their kinds, clients
+ * and times lead the engine to the few granules of the big table that hold them. Of very many events only the span of
+ * time is given.
  */
 async function eventsOfTokens(scope: Scope, tokens: readonly LedgerToken[]): Promise<Sql> {
   const read = await namesOfTenant(scope.store, scope.tenant);
   const names = await read(tokens.map((t) => t.ref));
   const refs = param.uuids(tokens.flatMap((t) => names.namesOf(t.ref)));
   const ofTokens = sql`FROM grantscope.token_events WHERE ${ofTenant(scope)} AND token_ref IN ${refs}`;
+  const places = await scope.store.query<PlaceRow>(
+    sql`SELECT DISTINCT event_id, toString(kind) AS kind, toString(client_id) AS client, toString(time) AS at ${ofTokens} LIMIT ${param.uint(PLACES_MAX + 1)}`,
+  );
+  if (places.length === 0) return sql`1 = 0`;
+  if (places.length > PLACES_MAX) return eventsInSpan(scope, ofTokens);
+  const distinct = (of: (place: PlaceRow) => string): string[] => [...new Set(places.map(of))];
+  const times = sql`SELECT toDateTime64(arrayJoin(${param.strings(distinct((p) => p.at))}), 9, 'UTC')`;
+  return sql`event_id IN ${param.uuids(distinct((p) => p.event_id))} AND kind IN ${param.strings(distinct((p) => p.kind))} AND client_id IN ${param.strings(distinct((p) => p.client))} AND time IN (${times})`;
+}
+
+async function eventsInSpan(scope: Scope, ofTokens: Sql): Promise<Sql> {
   const [span] = await scope.store.query<SpanRow>(
     sql`SELECT groupUniqArray(toString(kind)) AS kinds, groupUniqArray(toString(client_id)) AS clients, min(time) AS first_seen, max(time) AS last_seen ${ofTokens}`,
   );
   if (span === undefined || span.kinds.length === 0) return sql`1 = 0`;
   return sql`event_id IN (SELECT event_id ${ofTokens}) AND kind IN ${param.strings(span.kinds)} AND client_id IN ${param.strings(span.clients)} AND time >= ${instant(isoTime(span.first_seen))} AND time <= ${instant(isoTime(span.last_seen))}`;
+}
+
+/** Events that a statement names one by one. */
+const PLACES_MAX = 2_000;
+
+/** Where an event lies in the order of the big table. */
+interface PlaceRow {
+  readonly event_id: string;
+  readonly kind: string;
+  readonly client: string;
+  readonly at: string;
 }
 
 interface SpanRow {
