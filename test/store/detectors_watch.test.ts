@@ -203,7 +203,6 @@ describe('what the live pass forgot', () => {
     const after = await makeRunner(engine.store, tenant, { metrics, limits });
     await after.cycle();
     await insertEvents(engine.store, [call(tenant, 'cold', 60, AWAY)]);
-    expect((await after.cycle()).changes.opened).toBe(0);
     let opened = 0;
     await expect
       .poll(async () => (opened += (await after.cycle()).changes.opened), { timeout: 20_000 })
@@ -225,7 +224,6 @@ describe('what the live pass forgot', () => {
     await runner.cycle();
     expect(await metricOf(metrics, 'grantscope_detector_watch_evictions_total')).toBe(47);
     await insertEvents(engine.store, [call(tenant, 'full', 60, AWAY)]);
-    expect((await runner.cycle()).changes.opened).toBe(0);
     let opened = 0;
     await expect
       .poll(async () => (opened += (await runner.cycle()).changes.opened), { timeout: 20_000 })
