@@ -77,7 +77,8 @@ interface Finding {
 }
 const findings = async (): Promise<readonly Finding[]> =>
   (await api<{ items: Finding[] }>('findings?limit=100')).items.filter(
-    (f) => f.state !== 'superseded',
+    // That the load's one source lacks fields is told as well, and is not what this is about.
+    (f) => f.state !== 'superseded' && f.rule_id !== 'detector_blind',
   );
 interface KeyList {
   readonly keys: readonly { readonly id: string; readonly state: string }[];
