@@ -79,7 +79,7 @@ const ROWS: readonly Row[] = [
     result: 'ack',
     measured: (f) =>
       `${numberAt(f, 'ack_ms', 'p99')} (p50 ${numberAt(f, 'ack_ms', 'p50')}) at ${numberAt(f, 'events_per_second')} events/s`,
-    isMet: (f) => numberAt(f, 'ack_ms', 'p99') < 50,
+    isMet: (f) => numberAt(f, 'ack_ms', 'p99') < 50 && numberAt(f, 'events_per_second') >= 29_000,
   },
   {
     figure: 'acknowledged → finding stored, p99 s at 20,000 events/s',
@@ -148,7 +148,13 @@ function copyResults(): void {
     const figures = Object.fromEntries(
       Object.entries(result.figures).filter(([name]) => name !== 'samples'),
     );
-    writeFileSync(join(DOCS_FOLDER, file), `${JSON.stringify({ ...result, figures }, null, 2)}\n`);
+    // Where somebody's data lay is nobody else's business.
+    const command = result.command.replace(/--data \S+/, '--data FOLDER');
+    const parameters = Object.fromEntries(
+      Object.entries(result.parameters).filter(([name]) => name !== 'data'),
+    );
+    const published = { ...result, command, parameters, figures };
+    writeFileSync(join(DOCS_FOLDER, file), `${JSON.stringify(published, null, 2)}\n`);
   }
 }
 
