@@ -7,8 +7,8 @@ export default defineConfig({
     // The embedded engine is one per process, so files run in processes of their own.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 240_000,
     reporters: [process.env['CI'] === 'true' ? 'default' : 'default', './test/summary_reporter.ts'],
   },
 });

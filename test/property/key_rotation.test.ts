@@ -6,9 +6,11 @@ import { backtest } from '../../detectors/backtest.ts';
 import { bindExample, exampleEvents } from '../../detectors/examples.ts';
 import { loadDetectors } from '../../detectors/registry.ts';
 import type { AuthEvent } from '../../model/auth_event.ts';
+import type { Detector, DetectorExample } from '../../model/define_detector.ts';
 import { insertEvents } from '../../store/insert.ts';
 import {
   exampleWorld,
+  groupsOf,
   makeRunner,
   readFindings,
   seededRandom,
@@ -17,8 +19,21 @@ import {
 import { openTestStore } from '../harness.ts';
 import { readUnder, storedUnder, type Rotation } from '../key_rotation_world.ts';
 
-/** PROPERTY_RUNS=20 looks longer. */
+/** PROPERTY_RUNS=20 looks longer, and at every example of every rule instead of one that fires and one that does not. */
 const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 1);
+const IS_THOROUGH = process.env['PROPERTY_RUNS'] !== undefined;
+
+/**
+ * Rules that count or pair people, sessions or tokens in SQL by their references: across the moment in which a new key takes over
+ * they may count one person twice, or miss a pair (docs/adr/0007-key-rotation.md, Consequences).
+ */
+const NOT_ACROSS_KEYS: readonly string[] = [
+  'consent_phishing_burst',
+  'credential_spray',
+  'impossible_travel',
+  'session_on_two_devices',
+  'token_lifetime_anomaly',
+];
 
 let engine: Awaited<ReturnType<typeof openTestStore>>;
 beforeAll(async () => {
@@ -27,14 +42,21 @@ beforeAll(async () => {
 afterAll(() => engine.close());
 
 const ALL_TIME = { from: 0n, to: 4_102_444_800_000_000_000n };
-const detectors = await loadDetectors();
+const detectors = (await loadDetectors()).filter((d) => !NOT_ACROSS_KEYS.includes(d.id));
 let tenants = 0;
 
 const timesOf = (events: readonly AuthEvent[]): bigint[] =>
   [...new Set(events.map((e) => e.time))].sort((a, b) => (a < b ? -1 : 1));
 
+function examplesOf({ examples }: Detector): readonly DetectorExample[] {
+  if (IS_THOROUGH) return examples;
+  const fires = examples.find((e) => e.expect.length > 0);
+  const isSilent = examples.find((e) => e.expect.length === 0);
+  return [fires, isSilent].filter((e) => e !== undefined);
+}
+
 describe.each(detectors.map((d) => [d.id, d] as const))('%s', (_, detector) => {
-  for (const example of detector.examples) {
+  for (const example of examplesOf(detector)) {
     it(example.name, async () => {
       const findingsOf = async (
         make: (events: readonly AuthEvent[]) => AuthEvent[],
@@ -64,7 +86,11 @@ describe.each(detectors.map((d) => [d.id, d] as const))('%s', (_, detector) => {
   }
 });
 
-describe('all rules live, at a random time', () => {
+/** A quarter of the rules, another one each time. */
+const groups = groupsOf(detectors, 11);
+const drawn = groups[Math.floor(Math.random() * groups.length)] ?? [];
+
+describe('rules live, at a random time', () => {
   const seconds = fc.integer({ min: 0, max: 90_000 });
 
   it(
@@ -74,7 +100,8 @@ describe('all rules live, at a random time', () => {
       await fc.assert(
         fc.asyncProperty(seconds, fc.integer(), fc.boolean(), async (offset, seed, isShuffled) => {
           tenants += 1;
-          const plain = exampleWorld(detectors, `plain ${tenants}`);
+          const rules = IS_THOROUGH ? detectors : drawn;
+          const plain = exampleWorld(rules, `plain ${tenants}`);
           const first = timesOf(plain.events)[0] ?? 0n;
           const rotation: Rotation = {
             begin: first,
@@ -85,7 +112,10 @@ describe('all rules live, at a random time', () => {
             const order = isShuffled
               ? events.map((e) => [random(), e] as const).sort(([a], [b]) => a - b)
               : events.map((e) => [Number(e.time), e] as const).sort(([a], [b]) => a - b);
-            const runner = await makeRunner(engine.store, tenant, { clients: plain.clients });
+            const runner = await makeRunner(engine.store, tenant, {
+              rules,
+              clients: plain.clients,
+            });
             const batch = Math.ceil(order.length / 4);
             for (let i = 0; i < order.length; i += batch) {
               await insertEvents(
@@ -99,7 +129,7 @@ describe('all rules live, at a random time', () => {
             const { current } = await readFindings(engine.store, tenant);
             return withoutTenant(current);
           };
-          const worldOf = (tenant: string) => exampleWorld(detectors, tenant).events;
+          const worldOf = (tenant: string) => exampleWorld(rules, tenant).events;
           const expected = await live(
             `plain ${tenants}`,
             readUnder(rotation, worldOf(`plain ${tenants}`)),
@@ -109,7 +139,7 @@ describe('all rules live, at a random time', () => {
             storedUnder(rotation, worldOf(`rotated ${tenants}`)),
           );
           expect(found).toEqual(expected);
-          expect(found.length).toBeGreaterThan(20);
+          expect(found.length).toBeGreaterThan(5);
         }),
         { numRuns: RUNS },
       );
