@@ -1,4 +1,7 @@
+import type { Trigger } from '../../model/define_detector.ts';
+import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
+import { kindIn } from './_ledger.ts';
 
 /**
  * Scopes that let their holder administer: the words that most servers use, and those of some well-known APIs.
@@ -68,4 +71,18 @@ export function grantsPrivileged(patterns: readonly string[]): Sql {
 export function privilegedPart(patterns: readonly string[]): Sql {
   if (patterns.length === 0) return sql`CAST([], 'Array(String)')`;
   return sql`arrayDistinct(arrayFilter(s -> match(s, ${param.string(`(?is)${expressionOf(patterns)}`)}), arrayMap(x -> toString(x), scopes_granted)))`;
+}
+
+/**
+ * What rules about privileged grants cannot do without: such a grant, at the time of what is new or later. With none among
+ * or after the new events, no client becomes a candidate.
+ */
+export function privilegedTrigger(
+  kinds: readonly EventKind[],
+  patterns: readonly string[],
+): Trigger {
+  return {
+    condition: sql`${kindIn(kinds)} AND outcome = 'success' AND ${grantsPrivileged(patterns)}`,
+    reachMs: 0,
+  };
 }

@@ -14,7 +14,12 @@ import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn } from './_ledger.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
-import { grantsPrivileged, PRIVILEGED_SCOPES, privilegedTest } from './_privileged.ts';
+import {
+  grantsPrivileged,
+  privilegedTrigger,
+  PRIVILEGED_SCOPES,
+  privilegedTest,
+} from './_privileged.ts';
 
 /** What counts as a use of the client. */
 const KINDS = ['token_issued', 'token_refreshed', 'token_exchanged'] as const;
@@ -222,10 +227,7 @@ export default defineDetector<Params>({
   parameters: Parameters,
   lookbackMs: (params) => params.within_ms,
   concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.outcome === 'success',
-  trigger: (params) => ({
-    condition: sql`${kindIn(KINDS)} AND outcome = 'success' AND ${grantsPrivileged(params.privileged_scopes)}`,
-    reachMs: 0,
-  }),
+  trigger: (params) => privilegedTrigger(KINDS, params.privileged_scopes),
   candidates,
   history,
   facts,

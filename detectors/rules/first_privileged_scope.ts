@@ -17,6 +17,7 @@ import { kindIn, nilRef } from './_ledger.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
 import {
   grantsPrivileged,
+  privilegedTrigger,
   PRIVILEGED_SCOPES,
   privilegedPart,
   privilegedTest,
@@ -313,10 +314,7 @@ export default defineDetector<Params>({
   quietMs: 21_600_000,
   parameters: Parameters,
   concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.outcome === 'success',
-  trigger: (params) => ({
-    condition: sql`${kindIn(KINDS)} AND outcome = 'success' AND ${grantsPrivileged(params.privileged_scopes)}`,
-    reachMs: 0,
-  }),
+  trigger: (params) => privilegedTrigger(KINDS, params.privileged_scopes),
   candidates,
   history,
   facts,
