@@ -35,6 +35,9 @@ export function checkSource(candidate: unknown): SourceDefinition {
     throw new TypeError(`confirmed_by: must be one of ${CONFIRMATIONS.join(', ')}`);
   }
   if (typeof source['parse'] !== 'function') throw new TypeError('parse: must be a function');
+  if (source['unwrap'] !== undefined && typeof source['unwrap'] !== 'function') {
+    throw new TypeError('unwrap: must be a function');
+  }
   return candidate as SourceDefinition;
 }
 

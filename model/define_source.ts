@@ -49,6 +49,12 @@ export interface SourceDefinition {
   readonly confirmed_by: 'real_server' | 'real_samples' | 'documents';
   /** Vendor documents and RFC sections that the mapping follows. */
   readonly references: readonly string[];
+  /**
+   * The records in a container that this vendor sends (`{"Records": [...]}`, an Event Hub envelope, a hook's
+   * `data.events`), in their order; undefined where the value is a record itself. A fault in one record then
+   * refuses that record alone. Pure, never throws. Left out: the vendor has no containers.
+   */
+  readonly unwrap?: (value: unknown) => readonly unknown[] | undefined;
   /** Pure: no clock, no I/O, never throws on any input. One record may give zero (noise) to many events. */
   readonly parse: (record: SourceRecord, context: SourceContext) => ParseResult;
 }

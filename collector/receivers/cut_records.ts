@@ -8,6 +8,8 @@ export const RECORDS_MAX = 100_000;
 export const DEPTH_MAX = 64;
 /** Nesting of a whole body beyond which it is not parsed, and lines up to this length that are parsed unseen. */
 const PARSED_DEPTH_MAX = 4_096;
+/** Of a line, which may be a container of records. */
+const CONTAINER_DEPTH_MAX = DEPTH_MAX + 8;
 const UNSEEN_LENGTH_MAX = 65_536;
 
 /** A record, or why the piece of the body is none. */
@@ -29,7 +31,7 @@ export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<C
   if (source.forms.includes('json') && (bracket === OPEN_BRACE || bracket === OPEN_BRACKET)) {
     const whole = parseWhole(body.toString('utf8', lines.start), lines);
     if (whole !== undefined) {
-      yield* recordsOfWhole(whole.value);
+      yield* recordsOfWhole(whole.value, source);
       return;
     }
     if (bracket === OPEN_BRACKET && !source.forms.includes('text'))
@@ -38,11 +40,16 @@ export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<C
   let records = 0;
   let readable = 0;
   do {
-    records += 1;
+    const cut = cutLine(body.toString('utf8', lines.start, lines.end), source);
+    records += isContent(cut) ? cut.length : 1;
     refuseBeyondLimit(records);
-    const record = cutLine(body.toString('utf8', lines.start, lines.end), source);
-    if (record.ok || record.code !== 'not_json') readable += 1;
-    yield record;
+    if (!isContent(cut)) {
+      if (cut.ok || cut.code !== 'not_json') readable += 1;
+      yield cut;
+    } else {
+      readable += 1;
+      for (const value of cut) yield shallowRecord(value);
+    }
   } while (lines.next());
   if (readable === 0) throw unreadable(`no record could be read; allowed: ${allowedForms(source)}`);
 }
@@ -56,10 +63,15 @@ function parseWhole(text: string, lines: LineScanner): { value: unknown } | unde
   return parseJson(text);
 }
 
-function* recordsOfWhole(value: unknown): Generator<CutRecord> {
+function* recordsOfWhole(value: unknown, source: SourceDefinition): Generator<CutRecord> {
   const values = Array.isArray(value) ? (value as readonly unknown[]) : [value];
-  refuseBeyondLimit(values.length);
-  for (const one of values) yield isDeep(one, DEPTH_MAX) ? tooDeep() : jsonRecord(one);
+  let records = 0;
+  for (const one of values) {
+    const inside = source.unwrap?.(one) ?? [one];
+    records += inside.length;
+    refuseBeyondLimit(records);
+    for (const record of inside) yield shallowRecord(record);
+  }
 }
 
 function refuseBeyondLimit(records: number): void {
@@ -125,17 +137,26 @@ function allowedForms(source: SourceDefinition): string {
   return source.forms.includes('json') ? `${json}, or text lines` : 'text lines';
 }
 
-function cutLine(line: string, source: SourceDefinition): CutRecord {
+/** The record in a line, or the values in the container that it is. */
+function cutLine(line: string, source: SourceDefinition): CutRecord | readonly unknown[] {
   // Only short lines are parsed unseen: what a parser makes of brackets alone is many times their size.
-  if (line.length > UNSEEN_LENGTH_MAX && nestingOf(line) > DEPTH_MAX) return tooDeep();
+  if (line.length > UNSEEN_LENGTH_MAX && nestingOf(line) > CONTAINER_DEPTH_MAX) return tooDeep();
   if (source.forms.includes('json') && /^[[{"]/.test(line)) {
     const parsed = parseJson(line);
-    if (parsed !== undefined)
-      return isDeep(parsed.value, DEPTH_MAX) ? tooDeep() : jsonRecord(parsed.value);
+    if (parsed !== undefined) return source.unwrap?.(parsed.value) ?? shallowRecord(parsed.value);
   }
   if (nestingOf(line) > DEPTH_MAX) return tooDeep();
   if (source.forms.includes('text')) return { ok: true, record: { form: 'text', line } };
   return { ok: false, code: 'not_json', message: 'not a JSON value' };
+}
+
+function isContent(cut: CutRecord | readonly unknown[]): cut is readonly unknown[] {
+  return Array.isArray(cut);
+}
+
+/** Depth is counted from the record: a container's own levels say nothing about it. */
+function shallowRecord(value: unknown): CutRecord {
+  return isDeep(value, DEPTH_MAX) ? tooDeep() : jsonRecord(value);
 }
 
 function jsonRecord(value: unknown): CutRecord {

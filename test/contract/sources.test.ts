@@ -56,6 +56,7 @@ describe('the registry of sources', () => {
       'confirmed_by: must be one of real_server, real_samples, documents',
     ],
     ['no parser', { ...valid, parse: 1 }, 'parse: must be a function'],
+    ['a container that is no function', { ...valid, unwrap: 1 }, 'unwrap: must be a function'],
   ])('refuses %s', (_, candidate, message) => {
     expect(() => checkSource(candidate)).toThrow(message);
   });

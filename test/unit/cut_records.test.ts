@@ -45,6 +45,34 @@ describe('cutRecords', () => {
     ]);
   });
 
+  it("takes the records out of a vendor's container, whole, in arrays and in lines", () => {
+    const vendor = defineSource({
+      ...source('json'),
+      unwrap: (value) => (value as { Records?: unknown[] }).Records,
+    });
+    const cutVendor = (text: string) => [...cutRecords(Buffer.from(text), vendor)];
+    const notAnObject = {
+      ok: false,
+      code: 'not_an_object',
+      message: 'a record must be a JSON object, not a number',
+    };
+    expect(cutVendor('{"Records":[{"a":1},7,{"a":2}]}')).toEqual([
+      json({ a: 1 }),
+      notAnObject,
+      json({ a: 2 }),
+    ]);
+    expect(cutVendor('[{"Records":[{"a":1}]},{"b":2}]')).toEqual([json({ a: 1 }), json({ b: 2 })]);
+    expect(cutVendor('{"Records":[{"a":1},{"a":2}]}\n{"b":3}\n{"Records":[]}')).toEqual([
+      json({ a: 1 }),
+      json({ a: 2 }),
+      json({ b: 3 }),
+    ]);
+    expect(cutVendor('{"Records":[]}')).toEqual([]);
+    const many = `{"Records":[${'{},'.repeat(RECORDS_MAX)}{}]}`;
+    expect(() => cutVendor(many)).toThrow('more than 100000 records');
+    expect(() => cutVendor(`{"b":1}\n${many}`)).toThrow('more than 100000 records');
+  });
+
   it('refuses a bad record by itself and keeps the others', () => {
     expect(cut('{"a":1}\n{"a":\n7\n{"b":2}', 'json')).toEqual([
       json({ a: 1 }),
