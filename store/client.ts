@@ -15,6 +15,7 @@ import { sql, identifier, param, Sql } from '../model/sql.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import { yieldBackgroundThreads } from './background_threads.ts';
 import { lockDataDir } from './data_dir_lock.ts';
+import { forgetUnfinishedInserts } from './deduplication_logs.ts';
 
 /** Where a segment's rows go: see `collector/spool`. */
 export interface NativeInsert {
@@ -94,7 +95,9 @@ export function openStore(options: StoreOptions): Store {
     const { createChdbConnection } = createRequire(import.meta.url)(
       'chdb/connection',
     ) as typeof ChdbConnection;
-    const connection = createChdbConnection({ path: join(options.dataDir, 'clickhouse') });
+    const path = join(options.dataDir, 'clickhouse');
+    forgetUnfinishedInserts(path);
+    const connection = createChdbConnection({ path });
     // The two packages' copies of one interface differ under exactOptionalPropertyTypes; a test runs them together.
     const config = { connection } as unknown as Parameters<typeof createClient>[0];
     const endYielding = yieldBackgroundThreads();
