@@ -25,6 +25,14 @@ describe('schema', () => {
     expect(rows).toEqual(authEventsTable.columns.map((c) => ({ name: c.name, type: c.type })));
   });
 
+  it('is on the disk before a segment of the durable buffer is forgotten', async () => {
+    const rows = await opened.store.query<{ name: string; isDurable: number }>(
+      sql`SELECT name, create_table_query LIKE '%fsync_after_insert = 1, fsync_part_directory = 1%' AS isDurable FROM system.tables WHERE database = 'grantscope' AND engine LIKE '%MergeTree' ORDER BY name`,
+    );
+    expect(rows.length).toBeGreaterThan(20);
+    expect(rows.filter((r) => r.isDurable === 0).map((r) => r.name)).toEqual([]);
+  });
+
   it('is migrated once', async () => {
     expect(await migrate(opened.store)).toEqual([]);
   });
