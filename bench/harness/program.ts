@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '../../runtime/errors.ts';
 import { packageRoot } from '../../runtime/paths.ts';
 
 /** Where every program leaves what it measured, one file a program. Not part of the repository. */
@@ -41,13 +42,35 @@ export interface Result {
 
 /**
  * `--name value` and `--name` (for booleans) over defaults, which also say the type; `counts` names those that must be
- * whole and at least 1. Throws on a name or value that it does not know, with what is allowed.
+ * whole and at least 1. `--help` prints them and ends the process, as does (with 2) a name or value that it does not know.
  */
 export function readFlags<T extends Readonly<Record<string, Flag>>>(
   argv: readonly string[],
   defaults: T,
   counts: readonly (keyof T & string)[] = [],
-): { [K in keyof T]: T[K] extends number ? number : T[K] extends boolean ? boolean : string } {
+): FlagsOf<T> {
+  if (argv.includes('--help')) {
+    for (const [name, value] of Object.entries(defaults))
+      console.log(`--${name.padEnd(14)} ${value === '' ? '(empty)' : String(value)}`);
+    process.exit(0);
+  }
+  try {
+    return parseFlags(argv, defaults, counts);
+  } catch (error) {
+    console.error(messageOf(error));
+    process.exit(2);
+  }
+}
+
+type FlagsOf<T> = {
+  [K in keyof T]: T[K] extends number ? number : T[K] extends boolean ? boolean : string;
+};
+
+function parseFlags<T extends Readonly<Record<string, Flag>>>(
+  argv: readonly string[],
+  defaults: T,
+  counts: readonly (keyof T & string)[],
+): FlagsOf<T> {
   const flags: Record<string, Flag> = { ...defaults };
   const known = Object.keys(defaults);
   for (let i = 0; i < argv.length; i += 1) {
@@ -69,7 +92,7 @@ export function readFlags<T extends Readonly<Record<string, Flag>>>(
     if (!Number.isInteger(flags[name]) || Number(flags[name]) < 1)
       throw new Error(`--${name}: must be a whole number from 1`);
   }
-  return flags as ReturnType<typeof readFlags<T>>;
+  return flags as FlagsOf<T>;
 }
 
 /** Prints the figures and writes them to bench/results/<name>.json, by default the program's name. */
