@@ -17,18 +17,81 @@ export interface Line {
   /** 1-based; of an array, the position of the member. */
   readonly number: number;
   readonly bytes: Buffer;
+  /** Where the file goes on behind it: bytes (unpacked) up to there, or members of the document. */
+  readonly end: number;
+  readonly unit: 'bytes' | 'members';
+  /** True for the last line of a file where no line feed ends it: more of it may come. */
+  readonly isOpen: boolean;
+}
+
+/** Where a reading goes on: what `Line.end` said of the last line that is done with. */
+export interface Position {
+  readonly unit: 'bytes' | 'members';
+  readonly offset: number;
+  /** Lines (or members) before it. */
+  readonly number: number;
 }
 
 const NEWLINE = 0x0a;
 const GZIP = [0x1f, 0x8b] as const;
 
+/** Cuts what comes of a file into its lines, blank ones left out. */
+export class LineCutter {
+  /** What stands behind the last line feed. */
+  rest: Buffer = Buffer.alloc(0);
+  readonly #file: string;
+  /** Where `rest` begins. */
+  #offset: number;
+  #number: number;
+
+  constructor(file: string, from: { readonly offset: number; readonly number: number }) {
+    this.#file = file;
+    this.#offset = from.offset;
+    this.#number = from.number;
+  }
+
+  /** The lines that end in `chunk`. Throws `invalid_argument` where a line goes on beyond `LINE_BYTES_MAX`. */
+  push(chunk: Buffer): Line[] {
+    const lines: Line[] = [];
+    const all = this.rest.length === 0 ? chunk : Buffer.concat([this.rest, chunk]);
+    // What was searched before holds no line feed.
+    let searchFrom = this.rest.length;
+    let start = 0;
+    for (;;) {
+      const newline = all.indexOf(NEWLINE, searchFrom);
+      if (newline < 0) break;
+      this.#number += 1;
+      const bytes = all.subarray(start, newline);
+      start = searchFrom = newline + 1;
+      if (isBlank(bytes)) continue;
+      const end = this.#offset + start;
+      lines.push({ number: this.#number, bytes, end, unit: 'bytes', isOpen: false });
+    }
+    this.#offset += start;
+    this.rest = all.subarray(start);
+    if (this.rest.length > LINE_BYTES_MAX)
+      throw tooLarge(this.#file, `line ${this.#number + 1}`, LINE_BYTES_MAX, 'a line');
+    return lines;
+  }
+
+  /** The last line, which no line feed ends; none where nothing stands there. */
+  end(): Line[] {
+    const bytes = this.rest;
+    this.rest = Buffer.alloc(0);
+    if (isBlank(bytes)) return [];
+    const end = this.#offset + bytes.length;
+    return [{ number: this.#number + 1, bytes, end, unit: 'bytes', isOpen: true }];
+  }
+}
+
 /**
  * Bytes of a file, or of standard input for `-`; unpacked where they are gzip, whatever the name says. `onBytes` hears of
- * those that the file itself has.
+ * those that the file itself has. `skip` bytes (unpacked) are left out.
  */
 export async function* readBytes(
   file: string,
   onBytes: (count: number) => void,
+  skip = 0,
 ): AsyncGenerator<Buffer> {
   const input = file === '-' ? process.stdin : createReadStream(file);
   const chunks = input[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
@@ -42,13 +105,27 @@ export async function* readBytes(
         yield next.value;
       }
     };
-    const isGzip = first.value[0] === GZIP[0] && first.value[1] === GZIP[1];
-    if (isGzip) yield* unpacked(rest());
-    else yield* rest();
+    yield* behind(isGzip(first.value) ? unpacked(rest()) : rest(), skip);
   } catch (error) {
     if (error instanceof GrantscopeError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? 'unreadable';
     throw new GrantscopeError('invalid_argument', `${file}: cannot be read (${code})`);
+  } finally {
+    if (file !== '-') input.destroy();
+  }
+}
+
+/** True where a file that begins so is gzip (RFC 1952 section 2.3.1). */
+export function isGzip(begin: Uint8Array): boolean {
+  return begin[0] === GZIP[0] && begin[1] === GZIP[1];
+}
+
+async function* behind(chunks: AsyncIterable<Buffer>, skip: number): AsyncGenerator<Buffer> {
+  let left = skip;
+  for await (const chunk of chunks) {
+    const skipped = Math.min(left, chunk.length);
+    left -= skipped;
+    if (skipped < chunk.length) yield chunk.subarray(skipped);
   }
 }
 
@@ -64,49 +141,59 @@ async function* unpacked(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   await feeding;
 }
 
-/** Pieces of a file: lines, or the members of one JSON document that goes over several lines. */
+/**
+ * Pieces of a file: lines, or the members of one JSON document that goes over several lines. With `from`, those behind
+ * that place.
+ */
 export async function* readPieces(
   file: string,
   source: SourceDefinition,
   onBytes: (count: number) => void,
+  from?: Position,
 ): AsyncGenerator<readonly Line[]> {
-  let rest: Buffer = Buffer.alloc(0);
-  let lines: Line[] = [];
-  let size = 0;
-  let number = 0;
-  let isFirst = true;
-  const bytes = readBytes(file, onBytes);
+  const isLines = from?.unit === 'bytes' && from.offset > 0;
+  const begin = isLines ? from : { offset: 0, number: 0 };
+  const bytes = readBytes(file, onBytes, begin.offset);
+  // Only its first line says whether a file is a document.
+  const first = isLines ? Buffer.alloc(0) : await readFirstLine(bytes);
+  if (!isLines && isWholeDocument(first, source)) {
+    const whole = await readAll(file, first, bytes);
+    yield* membersOf(whole, file, from?.unit === 'members' ? from.offset : 0);
+    return;
+  }
+  const cutter = new LineCutter(file, begin);
+  let lines = cutter.push(first);
+  let size = sizeOf(lines);
   for await (const chunk of bytes) {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    let start = 0;
-    for (let end = rest.indexOf(NEWLINE); end >= 0; end = rest.indexOf(NEWLINE, start)) {
-      number += 1;
-      const line = rest.subarray(start, end);
-      if (isFirst && !isBlank(line)) {
-        isFirst = false;
-        if (isWholeDocument(line, source)) {
-          const whole = await readAll(file, rest, bytes);
-          yield* membersOf(whole);
-          return;
-        }
-      }
-      start = end + 1;
-      if (isBlank(line)) continue;
-      lines.push({ number, bytes: line });
-      size += line.length;
-    }
-    rest = rest.subarray(start);
-    if (rest.length > LINE_BYTES_MAX)
-      throw tooLarge(file, `line ${number + 1}`, LINE_BYTES_MAX, 'a line');
     if (size >= PIECE_BYTES) {
       yield lines;
       lines = [];
       size = 0;
     }
+    const more = cutter.push(chunk);
+    size += sizeOf(more);
+    lines.push(...more);
   }
-  if (isFirst && isWholeDocument(rest, source)) yield* membersOf(rest);
-  else if (!isBlank(rest)) yield [...lines, { number: number + 1, bytes: rest }];
-  else if (lines.length > 0) yield lines;
+  lines.push(...cutter.end());
+  if (lines.length > 0) yield lines;
+}
+
+function sizeOf(lines: readonly Line[]): number {
+  return lines.reduce((sum, line) => sum + line.bytes.length, 0);
+}
+
+/** The first chunks, until they hold a line that is not blank. */
+async function readFirstLine(bytes: AsyncGenerator<Buffer>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let isContent = false;
+  let size = 0;
+  for (let next = await bytes.next(); next.done !== true; next = await bytes.next()) {
+    chunks.push(next.value);
+    size += next.value.length;
+    isContent ||= !isBlank(next.value);
+    if ((isContent && next.value.includes(NEWLINE)) || size > LINE_BYTES_MAX) break;
+  }
+  return Buffer.concat(chunks);
 }
 
 function isBlank(line: Buffer): boolean {
@@ -114,12 +201,13 @@ function isBlank(line: Buffer): boolean {
 }
 
 /** True where a file begins a JSON value that its first line does not end, or a JSON array. */
-function isWholeDocument(firstLine: Buffer, source: SourceDefinition): boolean {
+export function isWholeDocument(begin: Buffer, source: SourceDefinition): boolean {
   if (!source.forms.includes('json')) return false;
-  const text = firstLine
+  const plain = begin
     .toString('utf8')
     .replace(/^\ufeff/, '')
     .trimStart();
+  const text = plain.split('\n', 1)[0] ?? '';
   if (text.startsWith('[')) return true;
   return text.startsWith('{') && parsed(text) === undefined;
 }
@@ -151,11 +239,12 @@ function tooLarge(file: string, what: string, max: number, of: string): Grantsco
   );
 }
 
-function* membersOf(whole: Buffer): Generator<readonly Line[]> {
+function* membersOf(whole: Buffer, file: string, skip: number): Generator<readonly Line[]> {
   const document = parsed(whole.toString('utf8').replace(/^\ufeff/, ''));
   if (document === undefined) {
     // It only looked like one document: lines, some of which may be read.
-    yield linesOf(whole);
+    const cutter = new LineCutter(file, { offset: 0, number: 0 });
+    yield [...cutter.push(whole), ...cutter.end()];
     return;
   }
   const members = Array.isArray(document.value)
@@ -164,8 +253,9 @@ function* membersOf(whole: Buffer): Generator<readonly Line[]> {
   let piece: Line[] = [];
   let size = 0;
   for (const [i, member] of members.entries()) {
+    if (i < skip) continue;
     const bytes = Buffer.from(JSON.stringify(member));
-    piece.push({ number: i + 1, bytes });
+    piece.push({ number: i + 1, bytes, end: i + 1, unit: 'members', isOpen: false });
     size += bytes.length;
     if (size < PIECE_BYTES) continue;
     yield piece;
@@ -173,19 +263,6 @@ function* membersOf(whole: Buffer): Generator<readonly Line[]> {
     size = 0;
   }
   if (piece.length > 0) yield piece;
-}
-
-function linesOf(whole: Buffer): Line[] {
-  const lines: Line[] = [];
-  let start = 0;
-  for (let number = 1; start < whole.length; number += 1) {
-    const at = whole.indexOf(NEWLINE, start);
-    const end = at < 0 ? whole.length : at;
-    const bytes = whole.subarray(start, end);
-    if (!isBlank(bytes)) lines.push({ number, bytes });
-    start = end + 1;
-  }
-  return lines;
 }
 
 /**
