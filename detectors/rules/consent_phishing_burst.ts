@@ -13,6 +13,7 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, nilRef } from './_ledger.ts';
+import { byThing } from './_names.ts';
 import { known } from './_origin.ts';
 import { PRIVILEGED_SCOPES, privilegedTest } from './_privileged.ts';
 import { isRegistration } from './_registered.ts';
@@ -94,13 +95,21 @@ function rowsOf(selection: HistorySelection): Sql {
     AND client_id IN ${param.strings(selection.entities)}`;
 }
 
+/** The window's consents by person, whatever the key that the person's reference was made with: `thing`. */
+function byPerson(selection: HistorySelection): Sql {
+  return byThing(
+    { tenant: selection.tenant, since: selection.window?.readFrom ?? 0n },
+    sql`SELECT client_id, time, event_id, subject_ref AS ref ${rowsOf(selection)} AND ${inWindow(selection)}`,
+  );
+}
+
 function history(selection: HistorySelection): Sql {
   const rows = sql`${rowsOf(selection)} AND ${inWindow(selection)}`;
   return sql`
     SELECT entity, tupleElement(e, 2) AS event_id, tupleElement(e, 1) AS at FROM (
       SELECT client_id AS entity, min((time, event_id)) AS e ${rows} GROUP BY client_id, toStartOfMinute(time)
       UNION ALL
-      SELECT client_id AS entity, min((time, event_id)) AS e ${rows} GROUP BY client_id, subject_ref
+      SELECT client_id AS entity, min((time, event_id)) AS e FROM (${byPerson(selection)}) GROUP BY client_id, thing
       ORDER BY e LIMIT ${param.uint(SUBJECTS_READ_MAX)} BY client_id)`;
 }
 
@@ -116,7 +125,8 @@ function facts(selection: HistorySelection, params: Params): Sql {
     UNION ALL
     SELECT entity, 'subjects' AS name, '' AS key, ends AS at, uniqExact(subject) AS value FROM (
       SELECT entity, subject, addMinutes(minute, arrayJoin(range(${param.uint(minutes)}))) AS ends FROM (
-        SELECT client_id AS entity, subject_ref AS subject, ${minuteSql} AS minute ${rows} GROUP BY entity, subject, minute))
+        SELECT client_id AS entity, thing AS subject, ${minuteSql} AS minute FROM (${byPerson(selection)})
+        GROUP BY entity, subject, minute))
     GROUP BY entity, ends
     UNION ALL
     SELECT client_id AS entity, 'first_consent' AS name, '' AS key, min(time) AS at, 1 AS value

@@ -16,6 +16,7 @@ import { NETWORK_FLAGS, type EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { splitByGap } from './_episodes.ts';
 import { kindIn, nilRef } from './_ledger.ts';
+import { otherNames } from './_names.ts';
 import { hasUserAddress, isoTime, networkName, sameNetwork, timeMs } from './_origin.ts';
 import { aroundNews, timeOf } from './_token_rows.ts';
 
@@ -29,6 +30,7 @@ const KINDS: readonly EventKind[] = [
   'code_issued',
 ];
 const HOUR_MS = 3_600_000;
+const NS_PER_MS = 1_000_000n;
 const EARTH_RADIUS_KM = 6_371;
 /** Half the way round the Earth. */
 const DISTANCE_KM_MAX = 20_037;
@@ -213,11 +215,20 @@ const PLACE = sql`concat(ifNull(toString(net_latitude), ''), ' ', ifNull(toStrin
 function candidates(scope: CandidateScope, params: Params): Sql {
   const rows = sql`tenant = ${param.string(scope.tenant)} AND ${tellingRows(params)}`;
   const fresh = sql`FROM grantscope.auth_events WHERE ${rows} AND ${scope.condition}`;
+  const near = sql`${rows} AND ${aroundNews(scope, reachMs(params))}`;
+  const since = scope.timeFrom - BigInt(reachMs(params)) * NS_PER_MS;
+  const names = otherNames({ tenant: scope.tenant, since }, sql`SELECT subject_ref ${fresh}`);
   return sql`
     SELECT toString(subject_ref) AS entity, time AS at ${fresh} AND subject_ref IN (
-      SELECT subject_ref FROM grantscope.auth_events
-      WHERE ${rows} AND ${aroundNews(scope, reachMs(params))} AND subject_ref IN (SELECT subject_ref ${fresh})
-      GROUP BY subject_ref HAVING min(${PLACE}) != max(${PLACE}))`;
+      SELECT ref FROM (
+        SELECT subject_ref AS ref, ${PLACE} AS place FROM grantscope.auth_events
+        WHERE ${near} AND subject_ref IN (SELECT subject_ref ${fresh})
+        UNION ALL
+        SELECT names.ref AS ref, place FROM (
+          SELECT subject_ref, ${PLACE} AS place FROM grantscope.auth_events
+          WHERE ${near} AND subject_ref IN (SELECT other FROM (${names}))) AS renamed
+        INNER JOIN (${names}) AS names ON names.other = renamed.subject_ref)
+      GROUP BY ref HAVING min(place) != max(place))`;
 }
 
 /** First and last event of each stay at one place: hops are between these alone. */

@@ -12,6 +12,7 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql } from '../../model/sql.ts';
 import { kindIn, nilRef, textFacet } from './_ledger.ts';
+import { otherNames } from './_names.ts';
 import { groupByNetwork, isoTime, known } from './_origin.ts';
 import { areDifferentPlaces, tellsUserNetwork } from './_places.ts';
 import { aroundNews } from './_token_rows.ts';
@@ -29,6 +30,7 @@ const KINDS: readonly EventKind[] = [
   'mfa_result',
   'session_started',
 ];
+const NS_PER_MS = 1_000_000n;
 /** Records kept per session, network and device: enough to say when each first appeared. */
 const ROWS_PER_DEVICE_MAX = 20;
 const LISTED_MAX = 20;
@@ -257,12 +259,18 @@ export default defineDetector<Params>({
   }),
   candidates: (scope, params) => {
     const rows = sql`tenant = ${param.string(scope.tenant)} AND ${SESSION_ROWS}`;
+    const fresh = sql`SELECT session_ref FROM grantscope.auth_events WHERE ${rows} AND ${scope.condition}`;
+    const since = scope.timeFrom - BigInt(params.session_life_ms_max) * NS_PER_MS;
+    const names = otherNames({ tenant: scope.tenant, since }, fresh);
+    const near = sql`SELECT session_ref, time, net_network, net_ua_family, ${SYSTEM_COLUMN} AS system
+      FROM grantscope.auth_events WHERE ${rows} AND ${aroundNews(scope, params.session_life_ms_max)}`;
     return sql`
     SELECT toString(session_ref) AS entity, max(time) AS at FROM (
-      SELECT session_ref, time, net_network, net_ua_family, ${SYSTEM_COLUMN} AS system
-      FROM grantscope.auth_events
-      WHERE ${rows} AND ${aroundNews(scope, params.session_life_ms_max)}
-        AND session_ref IN (SELECT session_ref FROM grantscope.auth_events WHERE ${rows} AND ${scope.condition}))
+      ${near} AND session_ref IN (${fresh})
+      UNION ALL
+      SELECT names.ref AS session_ref, time, net_network, net_ua_family, system
+      FROM (${near} AND session_ref IN (SELECT other FROM (${names}))) AS renamed
+      INNER JOIN (${names}) AS names ON names.other = renamed.session_ref)
     GROUP BY session_ref
     HAVING min(net_network) != max(net_network) AND (
       minIf(net_ua_family, net_ua_family != '') != maxIf(net_ua_family, net_ua_family != '')

@@ -14,6 +14,7 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, nilRef } from './_ledger.ts';
+import { byThing } from './_names.ts';
 import { ofDay } from './_episodes.ts';
 import { timeNs } from './_rates.ts';
 
@@ -48,8 +49,8 @@ const ACCEPTED: readonly EventKind[] = ['token_validated', 'api_accessed'];
 const KINDS: readonly EventKind[] = [...ISSUED, ...ACCEPTED];
 
 /**
- * Access tokens whose lifetime is known, s: one row per mention. A server that tells no time of issue issued the token
- * when it says so.
+ * Access tokens whose lifetime is known, s: one row per mention, without the second ones that a rotation of keys adds. A server
+ * that tells no time of issue issued the token when it says so.
  */
 function lifetimes(tenant: string, kinds: readonly EventKind[], condition: Sql): Sql {
   return sql`
@@ -57,8 +58,9 @@ function lifetimes(tenant: string, kinds: readonly EventKind[], condition: Sql):
       if(t_issued = toDateTime(0, 'UTC'), toDateTime(time, 'UTC'), t_issued) AS issued,
       toInt64(toUnixTimestamp(t_expires)) - toInt64(if(t_issued = toDateTime(0, 'UTC'), toUnixTimestamp(time), toUnixTimestamp(t_issued))) AS lifetime_s
     FROM grantscope.auth_events
-    ARRAY JOIN tokens.role AS t_role, tokens.type AS t_type, tokens.ref AS t_ref, tokens.issued_at AS t_issued, tokens.expires_at AS t_expires
-    WHERE tenant = ${param.string(tenant)} AND ${kindIn(kinds)} AND outcome = 'success' AND client_id != '' AND t_type = 'access'
+    ARRAY JOIN tokens.role AS t_role, tokens.type AS t_type, tokens.ref AS t_ref, tokens.ref_kind AS t_kind,
+      tokens.issued_at AS t_issued, tokens.expires_at AS t_expires
+    WHERE tenant = ${param.string(tenant)} AND ${kindIn(kinds)} AND outcome = 'success' AND client_id != '' AND t_type = 'access' AND t_kind != 'hmac_next'
       AND t_expires != toDateTime(0, 'UTC') AND ((t_role = 'issued' AND ${kindIn(ISSUED)})
         OR (t_role = 'presented' AND ${kindIn(ACCEPTED)} AND t_issued != toDateTime(0, 'UTC')))
       AND ${condition}`;
@@ -97,19 +99,26 @@ function history(selection: HistorySelection, params: Params): Sql {
     ) ORDER BY entity, longest DESC, at, event_id LIMIT ${param.uint(EVENTS_PER_DAY_MAX)} BY entity`;
 }
 
+/** The same with `thing`: what a token is called by one key, whichever made the reference. */
+function longTodayByToken(selection: HistorySelection, params: Params): Sql {
+  const since = (selection.window?.from ?? 0n) - BigInt(params.baseline_ms) * NS_PER_MS;
+  return byThing({ tenant: selection.tenant, since }, longToday(selection, params));
+}
+
 /**
  * Long tokens that were accepted today, and that no record tells the issue of, though it lies within what is learnt.
  */
 function notIssued(selection: HistorySelection, params: Params): Sql {
   const from = (selection.window?.from ?? 0n) - BigInt(params.baseline_ms) * NS_PER_MS;
-  const accepted = sql`SELECT * FROM (${longToday(selection, params)})
+  const accepted = sql`SELECT * FROM (${longTodayByToken(selection, params)})
     WHERE role = 'presented' AND ref != ${nilRef} AND issued >= toDateTime(${timeNs(from)}, 'UTC')`;
+  const issued = sql`SELECT token_ref FROM grantscope.token_events
+    WHERE tenant = ${param.string(selection.tenant)} AND token_role = 'issued'
+      AND token_ref IN (SELECT arrayJoin([ref, thing]) FROM (${accepted}))`;
   return sql`
-    SELECT entity, ref, max(lifetime_s) AS longest, min(time) AS at FROM (${accepted})
-    WHERE ref NOT IN (
-      SELECT token_ref FROM grantscope.token_events
-      WHERE tenant = ${param.string(selection.tenant)} AND token_role = 'issued' AND token_ref IN (SELECT ref FROM (${accepted})))
-    GROUP BY entity, ref ORDER BY entity, longest DESC, ref LIMIT ${param.uint(LOOKED_UP_MAX)} BY entity`;
+    SELECT entity, thing AS ref, max(lifetime_s) AS longest, min(time) AS at FROM (${accepted})
+    WHERE thing NOT IN (${issued}) AND ref NOT IN (${issued})
+    GROUP BY entity, thing ORDER BY entity, longest DESC, ref LIMIT ${param.uint(LOOKED_UP_MAX)} BY entity`;
 }
 
 /**
@@ -128,7 +137,8 @@ function facts(selection: HistorySelection, params: Params): Sql {
     ) ARRAY JOIN [('p99', toFloat64(p99)), ('learnt', toFloat64(learnt))] AS part
     UNION ALL
     SELECT entity, 'long' AS name, toString(lifetime_s) AS key, at, n AS value FROM (
-      SELECT entity, lifetime_s, min(time) AS at, toFloat64(uniqCombined64(token)) AS n FROM (${longToday(selection, params)})
+      SELECT entity, lifetime_s, min(time) AS at, toFloat64(uniqCombined64(if(thing = ${nilRef}, event_id, thing))) AS n
+      FROM (${longTodayByToken(selection, params)})
       GROUP BY entity, lifetime_s ORDER BY entity, lifetime_s DESC LIMIT ${param.uint(LIFETIMES_PER_DAY_MAX)} BY entity)
     UNION ALL
     SELECT entity, 'not_issued' AS name, toString(ref) AS key, at, toFloat64(longest) AS value FROM (${notIssued(selection, params)})`;
