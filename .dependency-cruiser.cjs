@@ -66,7 +66,7 @@ module.exports = {
       '@clickhouse/client',
       '^(store/client\\.ts|node_modules/)',
     ),
-    packageDoor('chdb-door', 'chdb', '^(store/client\\.ts|node_modules/)'),
+    packageDoor('chdb-door', 'chdb', '^(store/embedded_engine\\.ts|node_modules/)'),
     packageDoor('kafkajs-door', 'kafkajs', '^(collector/queue/|node_modules/)'),
     {
       ...packageDoor('public-suffix-door', 'tldts', '^(detectors/rules/_hosts\\.ts|node_modules/)'),

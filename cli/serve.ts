@@ -35,6 +35,7 @@ export interface Served {
 export async function openMigratedStore(config: Config): Promise<Store> {
   const store = openStore({
     dataDir: config.dataDir,
+    engineMemoryBytesMax: config.engineMemoryBytesMax,
     ...(config.clickhouse === undefined ? {} : { server: config.clickhouse }),
   });
   try {

@@ -84,6 +84,14 @@ const Environment = z.object({
     )
     .default('default')
     .describe('Tenant that this process reads and writes.'),
+  GRANTSCOPE_ENGINE_MEMORY_BYTES_MAX: z.coerce
+    .number()
+    .int()
+    .min(megabytes(512))
+    .optional()
+    .describe(
+      'Memory of this process beyond which the embedded engine refuses queries, bytes; without it, half of what the process may use.',
+    ),
   CLICKHOUSE_URL: HttpUrl.optional().describe(
     'ClickHouse server; without it the embedded engine is used.',
   ),
@@ -218,6 +226,8 @@ export type YamlConfig = z.infer<typeof YamlFile>;
 
 export interface Config extends YamlConfig {
   readonly dataDir: string;
+  /** Undefined: half of what the process may use. */
+  readonly engineMemoryBytesMax: number | undefined;
   readonly keyFile: string;
   readonly hashKey: string | undefined;
   readonly nextHashKey: { readonly key: string; readonly activeFromMs: number } | undefined;
@@ -287,6 +297,7 @@ function fromEnvironment(
 ): Omit<Config, keyof YamlConfig> {
   return {
     dataDir,
+    engineMemoryBytesMax: env.GRANTSCOPE_ENGINE_MEMORY_BYTES_MAX,
     keyFile: join(dataDir, 'keys.json'),
     ...hashKeysOf(env),
     collectorListen: env.GRANTSCOPE_COLLECTOR_LISTEN,

@@ -1,6 +1,5 @@
 import { mkdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import {
@@ -10,12 +9,12 @@ import {
   parseError,
   type ClickHouseClient,
 } from '@clickhouse/client';
-import type * as ChdbConnection from 'chdb/connection';
 import { sql, identifier, param, Sql } from '../model/sql.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
 import { yieldBackgroundThreads } from './background_threads.ts';
 import { lockDataDir } from './data_dir_lock.ts';
 import { forgetUnfinishedInserts } from './deduplication_logs.ts';
+import { defaultEngineMemory, openEmbeddedEngine } from './embedded_engine.ts';
 
 /** Where a segment's rows go: see `collector/spool`. */
 export interface NativeInsert {
@@ -43,6 +42,8 @@ export interface StoreOptions {
     readonly timeoutMs?: number;
   };
   readonly dataDir: string;
+  /** Memory of this process beyond which the embedded engine refuses work, bytes; default half of the machine's. */
+  readonly engineMemoryBytesMax?: number | undefined;
 }
 
 /**
@@ -86,25 +87,27 @@ export function openStore(options: StoreOptions): Store {
       // Long lists of ids go into the body: a server limits the length of an address.
       use_multipart_params_auto: true,
     });
-    return new ClickHouseStore(client, false, () => undefined);
+    return new ClickHouseStore(client, false, () => client.close());
   }
   mkdirSync(options.dataDir, { recursive: true, mode: 0o700 });
   const release = lockDataDir(options.dataDir);
   try {
-    // Loaded only here: it is 400 MB of native code, which a process with a ClickHouse server never needs.
-    const { createChdbConnection } = createRequire(import.meta.url)(
-      'chdb/connection',
-    ) as typeof ChdbConnection;
     const path = join(options.dataDir, 'clickhouse');
     forgetUnfinishedInserts(path);
-    const connection = createChdbConnection({ path });
+    const engine = openEmbeddedEngine(path, options.engineMemoryBytesMax ?? defaultEngineMemory());
     // The two packages' copies of one interface differ under exactOptionalPropertyTypes; a test runs them together.
-    const config = { connection } as unknown as Parameters<typeof createClient>[0];
+    const config = { connection: engine.connection } as unknown as Parameters<
+      typeof createClient
+    >[0];
+    const client = createClient(config);
     const endYielding = yieldBackgroundThreads();
-    return new ClickHouseStore(createClient(config), true, () => {
-      endYielding();
-      release();
-    });
+    return new ClickHouseStore(client, true, () =>
+      client.close().finally(() => {
+        engine.close();
+        endYielding();
+        release();
+      }),
+    );
   } catch (error) {
     release();
     throw new GrantscopeError(
@@ -124,14 +127,14 @@ const INSERT_SETTINGS = sql`async_insert = 0, insert_deduplicate = 1, deduplicat
 class ClickHouseStore implements Store {
   readonly isEmbedded: boolean;
   readonly #client: ClickHouseClient;
-  readonly #release: () => void;
+  readonly #close: () => Promise<void>;
   readonly #columnTypes = new Map<string, ReadonlyMap<string, string>>();
   #closing: Promise<void> | undefined;
 
-  constructor(client: ClickHouseClient, isEmbedded: boolean, release: () => void) {
+  constructor(client: ClickHouseClient, isEmbedded: boolean, close: () => Promise<void>) {
     this.#client = client;
     this.isEmbedded = isEmbedded;
-    this.#release = release;
+    this.#close = close;
   }
 
   async query<Row>(statement: Sql): Promise<Row[]> {
@@ -211,7 +214,7 @@ class ClickHouseStore implements Store {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#client.close().finally(this.#release);
+    this.#closing ??= this.#close();
     return this.#closing;
   }
 

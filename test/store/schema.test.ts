@@ -6,6 +6,7 @@ import { authEventsTable } from '../../model/event_columns.ts';
 import { param, sql } from '../../model/sql.ts';
 import { openStore } from '../../store/client.ts';
 import { holderOf } from '../../store/data_dir_lock.ts';
+import { defaultEngineMemory } from '../../store/embedded_engine.ts';
 import { insertEvents } from '../../store/insert.ts';
 import { migrate, splitStatements } from '../../store/migrate.ts';
 import { applyRetention } from '../../store/retention.ts';
@@ -31,6 +32,20 @@ describe('schema', () => {
     );
     expect(rows.length).toBeGreaterThan(20);
     expect(rows.filter((r) => r.isDurable === 0).map((r) => r.name)).toEqual([]);
+  });
+
+  it('is held by an engine whose memory is bounded', async () => {
+    const rows = await opened.store.query<{ name: string; value: string }>(
+      sql`SELECT name, value FROM system.server_settings WHERE name IN ('mark_cache_size', 'index_mark_cache_size', 'primary_index_cache_size', 'query_condition_cache_size', 'compiled_expression_cache_size', 'max_server_memory_usage') ORDER BY name`,
+    );
+    expect(rows).toEqual([
+      { name: 'compiled_expression_cache_size', value: '33554432' },
+      { name: 'index_mark_cache_size', value: '67108864' },
+      { name: 'mark_cache_size', value: '268435456' },
+      { name: 'max_server_memory_usage', value: String(defaultEngineMemory()) },
+      { name: 'primary_index_cache_size', value: '67108864' },
+      { name: 'query_condition_cache_size', value: '33554432' },
+    ]);
   });
 
   it('is migrated once', async () => {
