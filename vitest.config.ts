@@ -1,4 +1,36 @@
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** Files that take longest, longest first: begun last, one of them would keep a core waiting for the other. */
+const LONG = [
+  'property/key_rotation',
+  'property/order_invariance',
+  'e2e/key_rotation',
+  'store/detectors_screens',
+  'e2e/demo_attacks',
+  'store/detectors_watch',
+  'property/live_equals_backtest',
+  'browser/console',
+  'store/detection_corpus',
+  'e2e/start',
+  'e2e/no_secret_at_rest',
+  'e2e/crash_server',
+  'e2e/crash',
+  'simulation/exactly_once',
+  'store/detector_runbooks',
+  'e2e/finding_life',
+  'e2e/analyze',
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const place = LONG.findIndex((name) => moduleId.endsWith(`test/${name}.test.ts`));
+      return place < 0 ? LONG.length : place;
+    };
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
+  }
+}
 
 /** Tests that need programs from outside (Prometheus, a browser, ...) skip themselves with a line that says what to install. */
 export default defineConfig({
@@ -7,6 +39,7 @@ export default defineConfig({
     // The embedded engine is one per process, so files run in processes of their own.
     pool: 'forks',
     maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
     testTimeout: 120_000,
     hookTimeout: 240_000,
     reporters: [process.env['CI'] === 'true' ? 'default' : 'default', './test/summary_reporter.ts'],
