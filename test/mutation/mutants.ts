@@ -2,6 +2,8 @@ import ts from 'typescript';
 
 /** One small change to a rule's source. */
 export interface Mutant {
+  /** Where and what, in a form that holds when other lines change: `evaluate: a < b -> a <= b`. */
+  readonly name: string;
   /** 1-based. */
   readonly line: number;
   readonly before: string;
@@ -10,6 +12,8 @@ export interface Mutant {
   readonly end: number;
   /** False where the change reaches the rule's `evaluate` alone: then no database is needed to judge it. */
   readonly needsEngine: boolean;
+  /** False where the change cannot make a type error: another number, another statement. */
+  readonly mayBreakTypes: boolean;
 }
 
 /** Properties of a definition that decide what a backtest finds. */
@@ -25,6 +29,11 @@ const LOGIC_PARTS = [...ENGINE_PARTS, 'evaluate'];
  * Text for people, and figures beside it, that examples don't state: `confidence`, `summary`, `reasons`. And what findings point to.
  */
 const UNSTATED = ['confidence', 'summary', 'reasons', 'events', 'tokenRefs'];
+
+/** A rule's source with a mutant's change. */
+export function changed(source: string, mutant: Mutant): string {
+  return source.slice(0, mutant.start) + mutant.after + source.slice(mutant.end);
+}
 
 /** All mutants of a rule, in the order of its source. */
 export function mutantsOf(fileName: string, source: string): Mutant[] {
@@ -43,14 +52,60 @@ export function mutantsOf(fileName: string, source: string): Mutant[] {
         const before = source.slice(start, target.end);
         if (text === before) continue;
         const line = file.getLineAndCharacterOfPosition(start).line + 1;
-        const at = { line, before, after: text, start, end: target.end };
-        mutants.push({ ...at, needsEngine: engine.has(root) });
+        const name = `${nameOf(root)}: ${shownChange(source, root, target, text)}`;
+        const at = { name, line, before, after: text, start, end: target.end };
+        const mayBreakTypes = !ts.isNumericLiteral(target) && !ts.isTemplateLiteral(target);
+        mutants.push({ ...at, mayBreakTypes, needsEngine: engine.has(root) });
       }
       ts.forEachChild(node, visit);
     };
     visit(root);
   }
-  return mutants.sort((a, b) => a.start - b.start || a.end - b.end);
+  return numbered(mutants.sort((a, b) => a.start - b.start || a.end - b.end));
+}
+
+/** Gives each mutant a name of its own: the second of one name is called `... (2)`. */
+function numbered(mutants: readonly Mutant[]): Mutant[] {
+  const seen = new Map<string, number>();
+  return mutants.map((mutant) => {
+    const n = (seen.get(mutant.name) ?? 0) + 1;
+    seen.set(mutant.name, n);
+    return n === 1 ? mutant : { ...mutant, name: `${mutant.name} (${n})` };
+  });
+}
+
+/** What is declared at a root: a function, a constant, a property of the definition. */
+function nameOf(root: ts.Node): string {
+  const isNamed =
+    ts.isFunctionDeclaration(root) ||
+    ts.isVariableDeclaration(root) ||
+    ts.isPropertyAssignment(root) ||
+    ts.isShorthandPropertyAssignment(root) ||
+    ts.isMethodDeclaration(root);
+  return isNamed ? (root.name?.getText() ?? '') : '';
+}
+
+/** Characters shown on either side of a change, in its line. */
+const CONTEXT = 30;
+
+/** The changed place with a little of its surroundings, on one line. */
+function shownChange(source: string, root: ts.Node, target: ts.Node, after: string): string {
+  const start = target.getStart();
+  const before = target.getText();
+  let head = 0;
+  while (head < before.length && before[head] === after[head]) head += 1;
+  let tail = 0;
+  const shorter = Math.min(before.length, after.length) - head;
+  while (tail < shorter && before.at(-1 - tail) === after.at(-1 - tail)) tail += 1;
+  const from = start + head;
+  const to = start + before.length - tail;
+  // From a word's begin to a word's end.
+  const left = source.slice(Math.max(root.getStart(), from - CONTEXT), from).replace(/^\S*\s/, '');
+  const right = source.slice(to, Math.min(root.end, to + CONTEXT)).replace(/\s\S*$/, '');
+  const old = source.slice(from, to);
+  const now = after.slice(head, after.length - tail);
+  const shown = `${left}[${old} -> ${now}]${right}`.replace(/\s+/g, ' ').trim();
+  return shown.length > 140 ? `${shown.slice(0, 137)}...` : shown;
 }
 
 function isUnstated(node: ts.Node): boolean {

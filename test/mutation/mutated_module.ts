@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import type { Detector } from '../../model/define_detector.ts';
-import type { Mutant } from './mutants.ts';
+import { changed, type Mutant } from './mutants.ts';
 
 /** Steps that all loops of a rule may take in one evaluation: a mutant that never ends is found out. */
 const STEPS_MAX = 200_000;
@@ -24,8 +24,7 @@ export async function loadMutated(
   mutant: Mutant,
   folder: string,
 ): Promise<Detector> {
-  const changed = source.slice(0, mutant.start) + mutant.after + source.slice(mutant.end);
-  const guarded = guardLoops(changed);
+  const guarded = guardLoops(changed(source, mutant));
   const { outputText } = ts.transpileModule(guarded, {
     compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },
   });

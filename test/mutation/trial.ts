@@ -17,6 +17,7 @@ import type { Store } from '../../store/client.ts';
 import { insertEvents } from '../../store/insert.ts';
 import { loadMutated, resetSteps } from './mutated_module.ts';
 import type { Mutant } from './mutants.ts';
+import { RememberingStore } from './remembering_store.ts';
 
 const ALL_TIME = { from: 0n, to: 4_102_444_800_000_000_000n };
 
@@ -37,9 +38,9 @@ export class Trial {
   readonly #store: Store;
   readonly #rulesFolder: string;
   readonly #folder: string;
-  readonly #seen: readonly Seen[];
+  readonly #seen: Seen[];
 
-  private constructor(store: Store, rulesFolder: string, folder: string, seen: readonly Seen[]) {
+  private constructor(store: Store, rulesFolder: string, folder: string, seen: Seen[]) {
     this.#store = store;
     this.#rulesFolder = rulesFolder;
     this.#folder = folder;
@@ -54,9 +55,13 @@ export class Trial {
     folder: string,
   ): Promise<Trial> {
     const seen: Seen[] = [];
+    const tenantOf = (i: number): string => `${detector.id}-${i}`;
+    for (const [i, example] of detector.examples.entries())
+      await insertEvents(store, exampleEvents(example, tenantOf(i)));
+    // From here on nothing is written for this rule.
+    const memory = new RememberingStore(store);
     for (const [i, example] of detector.examples.entries()) {
-      const tenant = `${detector.id}-${i}`;
-      await insertEvents(store, exampleEvents(example, tenant));
+      const tenant = tenantOf(i);
       const inputs: Input[] = [];
       const bound = bindExample(detector, example);
       const watched: BoundDetector = {
@@ -67,14 +72,14 @@ export class Trial {
         },
       };
       const expected = sorted(example.expect.map((e) => shownExpectation(detector, tenant, e)));
-      const actual = await findingsOf(store, watched, example, tenant);
+      const actual = await findingsOf(memory, watched, example, tenant);
       if (actual !== expected)
         throw new Error(`${detector.id}: example fails unchanged: ${example.name}`);
       seen.push({ example, tenant, expected, inputs });
     }
     // Those that fire notice most changes, and the first to notice ends a trial.
     seen.sort((a, b) => b.example.expect.length - a.example.expect.length);
-    return new Trial(store, rulesFolder, folder, seen);
+    return new Trial(memory, rulesFolder, folder, seen);
   }
 
   async isKilled(source: string, mutant: Mutant): Promise<boolean> {
@@ -84,7 +89,13 @@ export class Trial {
     } catch {
       return true;
     }
-    for (const seen of this.#seen) if (await this.#notices(changed, seen, mutant)) return true;
+    for (const [i, seen] of this.#seen.entries())
+      if (await this.#notices(changed, seen, mutant)) {
+        // The next mutant is likely to be noticed by the same.
+        this.#seen.splice(i, 1);
+        this.#seen.unshift(seen);
+        return true;
+      }
     return false;
   }
 

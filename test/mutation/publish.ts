@@ -1,0 +1,41 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { percent, type RuleScore } from './scores.ts';
+
+const DOCUMENT = fileURLToPath(new URL('../../docs/detection.md', import.meta.url));
+const BEGIN = '<!-- scores: node --import tsx test/mutation/main.ts --publish -->';
+const END = '<!-- /scores -->';
+
+function row(name: string, scores: readonly RuleScore[], note: string): string {
+  const sum = (part: (s: RuleScore) => number): number => scores.reduce((n, s) => n + part(s), 0);
+  const cells = [
+    name,
+    sum((s) => s.mutants),
+    sum((s) => s.killed),
+    sum((s) => s.equivalent),
+    `${percent(scores).toFixed(1)} %${note}`,
+  ];
+  return `| ${cells.join(' | ')} |`;
+}
+
+/**
+ * Writes the table of all scores into docs/detection.md. `isCurrent` tells whether a score is of the rule as it stands; one
+ * that is not is marked.
+ */
+export function publish(
+  scores: readonly RuleScore[],
+  isCurrent: (score: RuleScore) => boolean,
+): void {
+  const text = readFileSync(DOCUMENT, 'utf8');
+  const from = text.indexOf(BEGIN);
+  const to = text.indexOf(END);
+  if (from === -1 || to < from)
+    throw new Error(`docs/detection.md: the table needs the lines ${BEGIN} and ${END}`);
+  const table = [
+    '| rule | mutants | killed | equivalent | score |',
+    '|---|---|---|---|---|',
+    ...scores.map((s) => row(s.rule, [s], isCurrent(s) ? '' : ' (before its last change)')),
+    row('**all**', scores, ''),
+  ].join('\n');
+  writeFileSync(DOCUMENT, `${text.slice(0, from)}${BEGIN}\n\n${table}\n\n${text.slice(to)}`);
+}
