@@ -1,43 +1,30 @@
 import { defineSource, type ParseResult, type SourceRecord } from '../../model/define_source.ts';
-import type { AuthEventDraft, TokenDraft } from '../../model/draft.ts';
-import type { Binding, EventKind, Outcome } from '../../model/kinds.ts';
+import type { AuthEventDraft } from '../../model/draft.ts';
+import {
+  CALL_FIELDS,
+  CHALLENGE_FIELDS,
+  draftOfCall,
+  firstForwarded,
+  isPrivateAddress,
+  normalisedNames,
+  PRESENTED_TOKEN_FIELDS,
+  saidIn,
+  traceOf,
+  type Verdict,
+  verdictOf,
+} from './_gateway.ts';
+import { CLAIM_FIELDS, findClaims } from './_jwt_claims.ts';
 import {
   given,
   isJson,
   type Json,
   lookUp,
   numberOf,
-  objectIn,
   own,
   refuse,
-  textIn,
-  textList,
   timeNs,
   TIME_ALLOWED,
 } from './_reading.ts';
-
-/** Members of one access log record; Envoy's JSON format has a few dozen. */
-const MEMBERS_MAX = 500;
-/** How deep the claims of a JWT may lie in dynamic metadata (filter name, then the configured key). */
-const CLAIMS_DEPTH_MAX = 4;
-const CLAIMS_TEXT_LENGTH_MAX = 16_384;
-
-/** Absent values of Envoy's formatter. */
-const isAbsent = (text: string | undefined): boolean => text === undefined || text === '-';
-
-/** Member names are configured freely; the common spellings differ in case and in `-` against `_`. */
-function normalised(record: Json): Json {
-  return Object.fromEntries(
-    Object.entries(record)
-      .slice(0, MEMBERS_MAX)
-      .map(([k, v]) => [k.slice(0, 128).toLowerCase().replaceAll('-', '_'), v]),
-  );
-}
-
-function text(record: Json, ...names: readonly string[]): string | undefined {
-  const found = textIn(record, ...names);
-  return isAbsent(found) ? undefined : found;
-}
 
 /** What the jwt_authn filter says in `response_code_details`, in our words. */
 const JWT_ERRORS: Readonly<Record<string, string>> = {
@@ -48,21 +35,18 @@ const JWT_ERRORS: Readonly<Record<string, string>> = {
   audiences_in_jwt_are_not_allowed: 'invalid_audience',
 };
 
-interface Verdict {
-  readonly kind: EventKind;
-  readonly outcome: Outcome;
-  readonly error?: string | undefined;
-  readonly decision?: 'allow' | 'deny';
-  readonly policy?: string | undefined;
-}
-
 /** `jwt_authn_access_denied{Jwt_is_expired}` -> `jwt_is_expired`. */
 function insideBraces(details: string): string {
   const open = details.search(/[{[]/);
   return open < 0 ? '' : details.slice(open + 1).replace(/[}\]]+$/, '');
 }
 
-function verdictOf(status: number, details: string, flags: string): Verdict {
+function verdictOfCall(
+  status: number,
+  details: string,
+  flags: string,
+  challenge: string | undefined,
+): Verdict {
   if (details.startsWith('jwt_authn_access_denied')) return jwtVerdict(insideBraces(details));
   if (details.startsWith('ext_authz_denied') || /\bUAEX\b/.test(flags)) {
     return { kind: 'api_accessed', outcome: 'denied', error: 'ext_authz_denied', decision: 'deny' };
@@ -79,7 +63,11 @@ function verdictOf(status: number, details: string, flags: string): Verdict {
   if (/rate_limited/.test(details) || /\bRL\b/.test(flags)) {
     return { kind: 'rate_limited', outcome: 'denied', error: 'rate_limited' };
   }
-  return statusVerdict(status, details, flags);
+  const verdict = verdictOf(status, challenge);
+  if (status !== 0 && verdict.outcome !== 'failure') return verdict;
+  // 0: the client went away, or nothing came back; the flags say which.
+  const error = flags === '' ? (details === 'via_upstream' ? '' : details) : flags;
+  return { ...given({ error: error === '' ? undefined : error }), ...verdict, outcome: 'failure' };
 }
 
 function jwtVerdict(reason: string): Verdict {
@@ -96,145 +84,63 @@ function jwtVerdict(reason: string): Verdict {
   return { kind: 'token_rejected', outcome: 'failure', error };
 }
 
-function statusVerdict(status: number, details: string, flags: string): Verdict {
-  if (status === 401 || status === 403) return { kind: 'api_accessed', outcome: 'denied' };
-  if (status === 429) return { kind: 'rate_limited', outcome: 'denied' };
-  if (status >= 100 && status < 400) return { kind: 'api_accessed', outcome: 'success' };
-  // 0: the client went away, or nothing came back; the flags say which.
-  const error = flags === '' ? (details === 'via_upstream' ? '' : details) : flags;
-  return { kind: 'api_accessed', outcome: 'failure', ...(error === '' ? {} : { error }) };
-}
-
-const TOKEN_PARAMETER = /[?&#](?:access_token|refresh_token|id_token|token|bearer_token)=/i;
-
 /** The claims of a verified JWT, where the log format writes the jwt_authn filter's metadata. */
 function claimsOf(record: Json): Json | undefined {
   const names = ['jwt_payload', 'jwt_claims', 'claims', 'jwt', 'dynamic_metadata', 'metadata'];
   for (const name of names) {
-    const claims = findClaims(own(record, name), 0);
+    const claims = findClaims(own(record, name));
     if (claims !== undefined) return claims;
   }
   return undefined;
 }
-
-function findClaims(value: unknown, depth: number): Json | undefined {
-  if (typeof value === 'string') return findClaims(parsedObject(value), depth);
-  if (!isJson(value) || depth > CLAIMS_DEPTH_MAX) return undefined;
-  if (['iss', 'sub', 'jti'].some((c) => typeof own(value, c) === 'string')) return value;
-  for (const member of Object.values(value).slice(0, MEMBERS_MAX)) {
-    const claims = isJson(member) ? findClaims(member, depth + 1) : undefined;
-    if (claims !== undefined) return claims;
-  }
-  return undefined;
-}
-
-function parsedObject(json: string): unknown {
-  if (!json.startsWith('{') || json.length > CLAIMS_TEXT_LENGTH_MAX) return undefined;
-  try {
-    return JSON.parse(json) as unknown;
-  } catch {
-    return undefined;
-  }
-}
-
-/** RFC 7800 confirmation: which proof the token is bound to. */
-function bindingOf(claims: Json): { binding?: Binding; binding_thumbprint?: string } {
-  const cnf = objectIn(claims, 'cnf');
-  const jkt = textIn(cnf, 'jkt');
-  if (jkt !== undefined) return { binding: 'dpop', binding_thumbprint: jkt };
-  const x5t = textIn(cnf, 'x5t#S256');
-  return x5t === undefined ? {} : { binding: 'mtls', binding_thumbprint: x5t };
-}
-
-function fromClaims(claims: Json | undefined): Partial<AuthEventDraft> {
-  if (claims === undefined) return {};
-  const sub = textIn(claims, 'sub');
-  const sid = textIn(claims, 'sid');
-  const token: TokenDraft = given({
-    role: 'presented',
-    type: 'access',
-    jti: textIn(claims, 'jti'),
-    issued_at: timeNs(own(claims, 'iat')),
-    expires_at: timeNs(own(claims, 'exp')),
-  });
-  return given({
-    issuer: textIn(claims, 'iss'),
-    audience: textList(own(claims, 'aud')),
-    subject: sub === undefined ? undefined : { id: sub },
-    client: given({ id: textIn(claims, 'client_id', 'azp') }),
-    scopes_granted: textList(own(claims, 'scope') ?? own(claims, 'scp')),
-    session: sid === undefined ? undefined : { id: sid },
-    acr: textIn(claims, 'acr'),
-    amr: textList(own(claims, 'amr')),
-    tokens: token.jti === undefined ? undefined : [token],
-    ...bindingOf(claims),
-  });
-}
-
-const PRIVATE_ADDRESS =
-  /^(?:10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|::1$|f[cd])/i;
 
 /**
- * The first address of X-Forwarded-For where there is one. It is the sender's word unless the edge overwrites
- * the header; a private one says nothing about whose it is, nor does the peer of a mesh proxy.
+ * The first address of X-Forwarded-For where there is one: Envoy removes the header of untrusted senders or adds
+ * their address, as it is set up to. A private one says nothing about whose it is, nor does the peer of a mesh proxy.
  */
 function netOf(record: Json): AuthEventDraft['net'] {
-  const forwarded = text(record, 'x_forwarded_for')?.slice(0, 200).split(',')[0]?.trim();
-  const ip =
-    forwarded ?? text(record, 'downstream_remote_address', 'downstream_direct_remote_address');
-  const outside = forwarded !== undefined && !PRIVATE_ADDRESS.test(forwarded);
+  const forwarded = firstForwarded(saidIn(record, 'x_forwarded_for'));
+  const peer = saidIn(record, 'downstream_remote_address', 'downstream_direct_remote_address');
+  const outside = forwarded !== undefined && !isPrivateAddress(forwarded);
   return given({
-    client_ip: ip,
+    client_ip: forwarded ?? peer,
     ip_role: outside ? 'end_user' : 'unknown',
-    user_agent: text(record, 'user_agent'),
+    user_agent: saidIn(record, 'user_agent'),
   });
 }
 
 function corrOf(record: Json): AuthEventDraft['corr'] {
-  const [, trace, span] = text(record, 'traceparent')?.slice(0, 64).split('-') ?? [];
+  const trace = traceOf(saidIn(record, 'traceparent'));
   return given({
-    request_id: text(record, 'request_id', 'x_request_id'),
-    trace_id: text(record, 'trace_id', 'x_b3_traceid') ?? trace,
-    span_id: text(record, 'span_id', 'x_b3_spanid') ?? span,
-  });
-}
-
-function extOf(record: Json, path: string): Record<string, string> {
-  const flags = text(record, 'response_flags');
-  const route = text(record, 'route_name');
-  const cluster = text(record, 'upstream_cluster');
-  return given({
-    token_in_url: TOKEN_PARAMETER.test(path) ? 'true' : undefined,
-    response_flags: flags,
-    route_name: route,
-    upstream_cluster: cluster,
+    request_id: saidIn(record, 'request_id', 'x_request_id'),
+    trace_id: saidIn(record, 'trace_id', 'x_b3_traceid') ?? trace.trace_id,
+    span_id: saidIn(record, 'span_id', 'x_b3_spanid') ?? trace.span_id,
   });
 }
 
 function draftOf(record: Json, time: bigint): AuthEventDraft {
   const status = numberOf(own(record, 'response_code') ?? own(record, 'status')) ?? 0;
-  const details = text(record, 'response_code_details') ?? '';
-  const verdict = verdictOf(status, details, text(record, 'response_flags') ?? '');
-  const path = text(record, 'path', 'x_envoy_original_path') ?? '';
-  const authority = text(record, 'authority', 'host');
-  return given({
-    ...fromClaims(claimsOf(record)),
-    kind: verdict.kind,
+  const details = saidIn(record, 'response_code_details') ?? '';
+  const flags = saidIn(record, 'response_flags');
+  const challenge = saidIn(record, 'www_authenticate', 'resp_www_authenticate');
+  return draftOfCall({
     time,
-    raw_type: details,
-    outcome: verdict.outcome,
-    error: given({ code: verdict.error }),
-    resource: authority === undefined ? undefined : [authority],
-    policy: given({ decision: verdict.decision, path: verdict.policy }),
+    rawType: details,
+    instance: saidIn(record, 'hostname', 'pod_name', 'pod', 'node_id'),
+    method: saidIn(record, 'method'),
+    url: saidIn(record, 'path', 'x_envoy_original_path'),
+    host: saidIn(record, 'authority', 'host'),
+    status,
+    durationMs: numberOf(own(record, 'duration')),
     net: netOf(record),
-    http: given({
-      method: text(record, 'method'),
-      route: path === '' ? undefined : path.split(/[?#]/, 1)[0],
-      status: status === 0 ? undefined : status,
-      duration_ms: numberOf(own(record, 'duration')),
-    }),
+    claims: claimsOf(record),
     corr: corrOf(record),
-    ext: extOf(record, path),
+    verdict: verdictOfCall(status, details, flags ?? '', challenge),
+    ext: {
+      response_flags: flags,
+      route_name: saidIn(record, 'route_name'),
+      upstream_cluster: saidIn(record, 'upstream_cluster'),
+    },
   });
 }
 
@@ -243,11 +149,11 @@ function parse(record: SourceRecord): ParseResult {
     return refuse('unsupported_form', 'text: allowed is the JSON access log format');
   }
   if (!isJson(record.value)) return refuse('not_an_object', 'record: must be a JSON object');
-  const value = normalised(record.value);
+  const value = normalisedNames(record.value);
   const known = ['response_code', 'status', 'response_code_details'].some(
     (k) => own(value, k) !== undefined,
   );
-  if (!known || text(value, 'path', 'authority', 'host', 'method') === undefined) {
+  if (!known || saidIn(value, 'path', 'authority', 'host', 'method') === undefined) {
     return refuse(
       'unrecognised_record',
       'record: not an access log entry; response_code and path are needed',
@@ -274,17 +180,12 @@ export default defineSource({
   description: 'JSON access logs of Envoy, Istio gateways and sidecars.',
   forms: ['json'],
   provides: [
-    ...['time', 'kind', 'outcome', 'source.raw_type', 'error.code', 'resource'],
-    ...['net.client_ip', 'net.ip_role', 'net.network', 'net.user_agent', 'net.ua_family'],
-    ...['http.method', 'http.route', 'http.status', 'http.duration_ms'],
-    ...[
-      'policy.decision',
-      'policy.path',
-      'corr.request_id',
-      'corr.trace_id',
-      'corr.span_id',
-      'ext',
-    ],
+    ...CALL_FIELDS,
+    ...CHALLENGE_FIELDS,
+    ...CLAIM_FIELDS,
+    ...PRESENTED_TOKEN_FIELDS,
+    ...['source.instance', 'policy.decision', 'policy.path'],
+    ...['corr.request_id', 'corr.trace_id', 'corr.span_id'],
   ],
   confirmed_by: 'real_samples',
   references: [
