@@ -42,6 +42,11 @@ const SAMPLE_MS = 2_000;
 interface Sample {
   readonly second: number;
   readonly rss_mb: number;
+  /** Of it, what is not mapped from files (the engine's library among them). */
+  readonly anonymous_mb: number;
+  /** JavaScript objects, and buffers outside of that heap. */
+  readonly heap_mb: number;
+  readonly external_mb: number;
   /** Records that were received and are not yet stored. */
   readonly waiting: number;
   /** The rule that is furthest behind the newest insert, s. */
@@ -59,6 +64,9 @@ function watch(server: RunningServer): { readonly samples: Sample[]; stop: () =>
       samples.push({
         second: Math.round((performance.now() - began) / 1_000),
         rss_mb: memoryMb(server.pid).now,
+        anonymous_mb: memoryMb(server.pid).anonymous,
+        heap_mb: Math.round((await server.metric('nodejs_heap_size_used_bytes')) / 1e6),
+        external_mb: Math.round((await server.metric('nodejs_external_memory_bytes')) / 1e6),
         waiting: Math.max(0, received - (await server.stored())),
         detector_lag_s: round(await server.metricMax('grantscope_detector_lag_seconds')),
       });
@@ -152,8 +160,24 @@ function overTime(samples: readonly Sample[]): Record<string, unknown> {
       1,
     ),
     rss_mb_over_time: { first: samples[0]?.rss_mb ?? 0, last: samples.at(-1)?.rss_mb ?? 0 },
+    memory_mb_by_minute: byMinute(samples),
     samples,
   };
+}
+
+/** Medians of each minute, so that a collection of garbage does not look like a trend. */
+function byMinute(samples: readonly Sample[]): readonly Record<string, number>[] {
+  const minutes = Math.ceil((samples.at(-1)?.second ?? 0) / 60);
+  return Array.from({ length: minutes }, (_, minute) => {
+    const of = samples.filter((s) => Math.floor(s.second / 60) === minute);
+    const median = (read: (s: Sample) => number): number => quantile(of.map(read), 0.5);
+    return {
+      rss: median((s) => s.rss_mb),
+      anonymous: median((s) => s.anonymous_mb),
+      heap: median((s) => s.heap_mb),
+      external: median((s) => s.external_mb),
+    };
+  });
 }
 
 const dataDir = mkdtempSync(join(tmpdir(), 'grantscope-bench-'));

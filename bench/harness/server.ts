@@ -137,12 +137,16 @@ function threadRole(isMain: boolean, name: string): string {
   return /^(node|V8Worker|libuv|DelayedTask|SignalInspector)/.test(name) ? 'node' : 'engine';
 }
 
-/** Resident memory of a process now and at its highest, MB. */
-export function memoryMb(pid: number): { readonly now: number; readonly peak: number } {
+/** Resident memory of a process now, the part of it that is not mapped from files, and at its highest, MB. */
+export function memoryMb(pid: number): {
+  readonly now: number;
+  readonly anonymous: number;
+  readonly peak: number;
+} {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const read = (name: string): number =>
     Math.round((Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)?.[1] ?? 0) * 1_024) / 1e6);
-  return { now: read('VmRSS'), peak: read('VmHWM') };
+  return { now: read('VmRSS'), anonymous: read('RssAnon'), peak: read('VmHWM') };
 }
 
 /** Bytes of all files below a folder; 0 where it does not exist. Files that vanish meanwhile count nothing. */
