@@ -67,7 +67,7 @@ export function toFinding(
     severity: signal.severity,
     confidence: signal.confidence,
     risk: Math.round((signal.confidence * IMPACT[signal.severity]) / 100),
-    entity_type: docs.entity,
+    entity_type: signal.entityType ?? docs.entity,
     entity_ref: entity,
     episode: signal.episode,
     verdict: signal.verdict,

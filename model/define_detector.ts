@@ -220,6 +220,8 @@ export const LIFETIME_EPISODE = 'lifetime';
 export interface Signal {
   /** `LIFETIME_EPISODE`, or the ISO time of the first signalling event within the day. */
   readonly episode: string;
+  /** What the entity is, where the rule speaks of more than one sort of thing. Default: the rule's `entity`. */
+  readonly entityType?: EntityType;
   readonly verdict: string;
   readonly severity: Severity;
   /** 0-100. */
