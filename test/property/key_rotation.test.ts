@@ -23,18 +23,6 @@ import { readUnder, storedUnder, type Rotation } from '../key_rotation_world.ts'
 const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 1);
 const IS_THOROUGH = process.env['PROPERTY_RUNS'] !== undefined;
 
-/**
- * Rules that count or pair people, sessions or tokens in SQL by their references: across the moment in which a new key takes over
- * they may count one person twice, or miss a pair (docs/adr/0007-key-rotation.md, Consequences).
- */
-const NOT_ACROSS_KEYS: readonly string[] = [
-  'consent_phishing_burst',
-  'credential_spray',
-  'impossible_travel',
-  'session_on_two_devices',
-  'token_lifetime_anomaly',
-];
-
 let engine: Awaited<ReturnType<typeof openTestStore>>;
 beforeAll(async () => {
   engine = await openTestStore();
@@ -42,7 +30,7 @@ beforeAll(async () => {
 afterAll(() => engine.close());
 
 const ALL_TIME = { from: 0n, to: 4_102_444_800_000_000_000n };
-const detectors = (await loadDetectors()).filter((d) => !NOT_ACROSS_KEYS.includes(d.id));
+const detectors = await loadDetectors();
 let tenants = 0;
 
 const timesOf = (events: readonly AuthEvent[]): bigint[] =>
