@@ -266,9 +266,11 @@ function ofClient(a: Audit): Partial<AuthEventDraft> {
   const name = entryOf(changes, 'ServicePrincipal.DisplayName') ?? nameOf(named);
   return given({
     client: given({ id, name }),
-    ...(isGrant ? consentOf(a) : {}),
-    ...(mapping.kind === 'client_credential_changed' ? credentialOf(changes, record) : {}),
-    ...(isGrant ? {} : { ext: clientMetadata(changes) }),
+    ...(isGrant
+      ? consentOf(a)
+      : mapping.kind === 'client_credential_changed'
+        ? credentialOf(changes, record)
+        : given({ ext: clientMetadata(changes) })),
   });
 }
 
