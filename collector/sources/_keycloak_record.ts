@@ -28,13 +28,18 @@ const LOG_TIME = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?(?:Z|[+
 
 /** A line of Keycloak's log; undefined where it holds no event. */
 export function readLine(line: string): KeycloakRecord | undefined {
-  // Some shippers escape the quotes of the quoted form.
-  const plain = line.includes('=\\"') ? line.replaceAll('\\"', '"') : line;
-  const start = plain.search(/\b(?:type|operationType)=/);
+  const start = line.search(/\b(?:type|operationType)=/);
   if (start < 0) return undefined;
-  const fields = readPairs(plain, start);
-  const stamp = LOG_TIME.exec(plain.trimStart())?.[0];
-  return fromFields(fields, { time: timeNs(stamp), timeGiven: stamp !== undefined });
+  // Some shippers escape the whole line once more, as JSON would.
+  const isEscaped = /^\w+=\\"/.test(line.slice(start, start + 16));
+  const pairs = isEscaped ? line.slice(start).replace(/\\(["\\])/g, '$1') : line.slice(start);
+  const fields = readPairs(pairs, 0);
+  const stamp = LOG_TIME.exec(line.trimStart())?.[0];
+  return fromFields(fields, {
+    time: timeNs(stamp),
+    timeGiven: stamp !== undefined,
+    representation: representationOf(fields.get('representation')),
+  });
 }
 
 function fromFields(
@@ -74,7 +79,7 @@ function readValue(text: string, from: number): { value: string; end: number } {
   const quote = text[from];
   if (quote === '"' || quote === "'") {
     const end = closingQuote(text, from, quote);
-    return { value: text.slice(from + 1, end).replaceAll('\\"', '"'), end: end + 1 };
+    return { value: text.slice(from + 1, end).replaceAll(`\\${quote}`, quote), end: end + 1 };
   }
   const name = /[A-Za-z][A-Za-z0-9_.-]{0,63}=/y;
   let end = text.indexOf(', ', from);
@@ -87,12 +92,20 @@ function readValue(text: string, from: number): { value: string; end: number } {
   return { value: text.slice(from, last), end: last };
 }
 
-/** The quote that ends a value stands before a comma or at the end of the line. */
+/**
+ * The quote that ends a value stands before a comma or at the end of the line. Keycloak escapes quotes, but not
+ * backslashes: a quote behind a backslash is the last one only where the next pair follows, whose own quote is bare.
+ */
 function closingQuote(text: string, open: number, quote: string): number {
+  const nextPair = /, [A-Za-z][A-Za-z0-9_.-]{0,63}=["']/y;
   let end = text.indexOf(quote, open + 1);
   while (end >= 0) {
     const next = text[end + 1];
-    if (next === undefined || next === ',' || next === '\r' || next === '\n') return end;
+    if (next === undefined || next === '\r' || next === '\n') return end;
+    if (next === ',') {
+      nextPair.lastIndex = end + 1;
+      if (text[end - 1] !== '\\' || nextPair.test(text)) return end;
+    }
     end = text.indexOf(quote, end + 1);
   }
   return text.length;

@@ -1,7 +1,7 @@
 import { writeClientList } from '../../model/client_metadata.ts';
 import { defineSource, type ParseResult, type SourceRecord } from '../../model/define_source.ts';
 import type { AuthEventDraft, TokenDraft } from '../../model/draft.ts';
-import type { EventKind, Outcome } from '../../model/kinds.ts';
+import type { EventKind, Outcome, Phase } from '../../model/kinds.ts';
 import { PKCE_METHODS } from '../../model/kinds.ts';
 import { REQUEST_FIELDS, TOKEN_FIELDS } from './_field_groups.ts';
 import {
@@ -18,6 +18,7 @@ import {
   TIME_ALLOWED,
   type Json,
 } from './_reading.ts';
+import { oauthErrorOf, REQUEST_ERRORS } from './_keycloak_errors.ts';
 import { LINE_LENGTH_MAX, readJson, readLine, type KeycloakRecord } from './_keycloak_record.ts';
 
 /** How a type without `_ERROR` is read. */
@@ -25,6 +26,7 @@ interface Mapping {
   readonly kind: EventKind;
   /** Kind where the type ends in `_ERROR`. */
   readonly failed?: EventKind;
+  readonly phase?: Phase;
   readonly endpoint?: string;
   readonly grant_type?: string;
 }
@@ -56,7 +58,12 @@ const MAPPINGS: Readonly<Record<string, Mapping>> = {
   PERMISSION_TOKEN: token('token_issued', 'urn:ietf:params:oauth:grant-type:uma-ticket'),
   OAUTH2_EXTENSION_GRANT: token('token_issued'),
   OAUTH2_DEVICE_AUTH: { kind: 'device_authorization_requested', endpoint: 'device_authorization' },
-  OAUTH2_DEVICE_VERIFY_USER_CODE: { kind: 'device_authorized', endpoint: 'device' },
+  // The code was typed; who approves the device, and whether, is said by the LOGIN that follows.
+  OAUTH2_DEVICE_VERIFY_USER_CODE: {
+    kind: 'device_authorized',
+    phase: 'attempt',
+    endpoint: 'device',
+  },
   PUSHED_AUTHORIZATION_REQUEST: { kind: 'par_pushed', endpoint: 'pushed_authorization_request' },
   INTROSPECT_TOKEN: { kind: 'token_introspected', endpoint: 'introspection' },
   VALIDATE_ACCESS_TOKEN: { kind: 'token_validated', failed: 'token_rejected' },
@@ -71,55 +78,6 @@ const MAPPINGS: Readonly<Record<string, Mapping>> = {
   INVALID_SIGNATURE: { kind: 'token_rejected', failed: 'token_rejected' },
   USER_DISABLED_BY_PERMANENT_LOCKOUT: { kind: 'account_locked' },
   USER_DISABLED_BY_TEMPORARY_LOCKOUT: { kind: 'account_locked' },
-};
-
-/** Errors of LOGIN_ERROR that concern the request, not the person: the user never got to log in. */
-const REQUEST_ERRORS = new Set([
-  'invalid_redirect_uri',
-  'client_not_found',
-  'client_disabled',
-  'invalid_request',
-  'invalid_client',
-  'unauthorized_client',
-  'not_allowed',
-  'invalid_scope',
-  'invalid_registration',
-  'invalid_code_challenge',
-  'invalid_code_challenge_method',
-  'code_challenge_method_missing',
-  'code_challenge_missing',
-  'unsupported_response_type',
-  'invalid_response_type',
-]);
-
-/** Keycloak's error words and what the client was told (RFC 6749 section 5.2, RFC 8628 section 3.5). */
-const OAUTH_ERRORS: Readonly<Record<string, string>> = {
-  invalid_client: 'invalid_client',
-  invalid_client_credentials: 'invalid_client',
-  client_not_found: 'invalid_client',
-  client_disabled: 'invalid_client',
-  unauthorized_client: 'unauthorized_client',
-  not_allowed: 'unauthorized_client',
-  invalid_code: 'invalid_grant',
-  expired_code: 'invalid_grant',
-  invalid_token: 'invalid_grant',
-  expired_refresh_token: 'invalid_grant',
-  invalid_user_credentials: 'invalid_grant',
-  user_not_found: 'invalid_grant',
-  user_disabled: 'invalid_grant',
-  session_expired: 'invalid_grant',
-  invalid_redirect_uri: 'invalid_grant',
-  code_verifier_missing: 'invalid_grant',
-  invalid_code_verifier: 'invalid_grant',
-  pkce_verification_failed: 'invalid_grant',
-  invalid_request: 'invalid_request',
-  invalid_scope: 'invalid_scope',
-  unsupported_grant_type: 'unsupported_grant_type',
-  access_denied: 'access_denied',
-  rejected_by_user: 'access_denied',
-  slow_down: 'slow_down',
-  authorization_pending: 'authorization_pending',
-  expired_oauth2_device_code: 'expired_token',
 };
 
 const REUSE_TEXT = 'Maximum allowed refresh token reuse exceeded';
@@ -157,6 +115,7 @@ function common(r: Reading): Omit<AuthEventDraft, 'kind'> {
   const { field, record } = r;
   const session = sessionOf(r);
   const client = field('clientId');
+  const grant = grantOf(r);
   return given({
     time: r.time,
     vendor_event_id: record.id,
@@ -166,16 +125,27 @@ function common(r: Reading): Omit<AuthEventDraft, 'kind'> {
     source_tenant: field('realmName') ?? field('realmId'),
     client: given({ id: client, auth_method: field('client_auth_method') }),
     session: session === undefined ? undefined : { id: session },
-    // Within a session a client has one grant, which its refresh tokens share.
-    grant:
-      session === undefined || client === undefined ? undefined : { id: `${session}/${client}` },
+    grant: grant === undefined ? undefined : { id: grant },
     corr: given({ trace_id: record.traceId, span_id: record.spanId }),
   });
 }
 
-/** `code_id` is not a code: it is the id of the user session. */
+/**
+ * `code_id` is not a code: it is the id of the user session. `authSessionParentId` is the same for a person, but made up
+ * for each request of a machine, which has no session.
+ */
 function sessionOf({ field }: Reading): string | undefined {
-  return field('sessionId') ?? field('code_id') ?? field('authSessionParentId');
+  return field('sessionId') ?? field('code_id');
+}
+
+/**
+ * Within a session a client has one grant, which its refresh tokens share. An introspected token belongs to the client
+ * that it was issued for, not to the one that asks.
+ */
+function grantOf(r: Reading): string | undefined {
+  const session = sessionOf(r);
+  const client = r.field('token_issued_for') ?? r.field('clientId');
+  return session === undefined || client === undefined ? undefined : `${session}/${client}`;
 }
 
 function outcomeOf(r: Reading): Outcome {
@@ -187,9 +157,7 @@ function outcomeOf(r: Reading): Outcome {
 function mappingOf(r: Reading): Mapping {
   const mapping = lookUp(MAPPINGS, r.base) ?? { kind: 'unclassified' };
   if (r.base === 'LOGIN' && isTokenRequest(r)) return token('token_issued', r.field('grant_type'));
-  if (r.base === 'REVOKE_GRANT' && r.field('revoked_client') !== undefined) {
-    return { kind: 'consent_revoked' };
-  }
+  if (r.base === 'REVOKE_GRANT' && isConsentRevoked(r)) return { kind: 'consent_revoked' };
   if (r.base === 'LOGIN' && r.failed && REQUEST_ERRORS.has(r.error)) {
     return { ...mapping, failed: 'authorization_failed' };
   }
@@ -197,6 +165,12 @@ function mappingOf(r: Reading): Mapping {
     return { ...mapping, failed: 'consent_denied' };
   }
   return mapping;
+}
+
+/** A person withdraws it from a client in the account console; a client that revokes its own refresh token is another thing. */
+function isConsentRevoked({ field }: Reading): boolean {
+  const revoked = field('revoked_client');
+  return revoked !== undefined && revoked !== field('clientId');
 }
 
 /** A resource owner password grant is logged as LOGIN too, but with a grant type or a token. */
@@ -227,6 +201,7 @@ function userEvents(r: Reading): AuthEventDraft[] {
     scopes_requested,
     scopes_granted,
     kind,
+    phase: mapping.phase,
     outcome: outcomeOf(r),
     error: errorOf(r, kind),
     grant_type:
@@ -252,15 +227,17 @@ function userEvents(r: Reading): AuthEventDraft[] {
 
 function errorOf(r: Reading, kind: EventKind): AuthEventDraft['error'] {
   if (!r.failed) return undefined;
-  const told = lookUp(OAUTH_ERRORS, r.error);
-  // At the authorization endpoint a bad redirect URI or client is told to nobody (RFC 6749 section 4.1.2.1).
-  const oauth = kind === 'login_failed' || kind === 'authorization_failed' ? undefined : told;
-  return given({ code: r.error, oauth_error: oauth, detail: r.field('reason') });
+  const reason = r.field('reason');
+  const isInteractive = kind === 'login_failed' || kind === 'authorization_failed';
+  const oauth = oauthErrorOf({ base: r.base, error: r.error, reason, isInteractive });
+  return given({ code: r.error, oauth_error: oauth, detail: reason });
 }
 
 function principals(r: Reading): Pick<AuthEventDraft, 'subject' | 'actor'> {
-  const user = r.field('userId') ?? r.field('username');
-  const impersonator = r.field('impersonator');
+  const { field } = r;
+  // A refused refresh names no user, but the subject of its token.
+  const user = field('userId') ?? field('refresh_token_sub') ?? field('username');
+  const impersonator = field('impersonator');
   return given({
     subject:
       user === undefined
@@ -270,16 +247,25 @@ function principals(r: Reading): Pick<AuthEventDraft, 'subject' | 'actor'> {
   });
 }
 
+/** Nothing is granted in these yet. */
+const ASKING_KINDS: ReadonlySet<EventKind> = new Set([
+  'login',
+  'par_pushed',
+  'device_authorization_requested',
+  'device_authorized',
+]);
+
 /** Keycloak writes one `scope`: what was granted where it succeeded, what was asked for where it failed. */
 function scopes(r: Reading, kind: EventKind): Partial<AuthEventDraft> {
   const list = textList(r.field('scope'));
   if (list === undefined) return {};
-  const asked = r.failed || kind === 'login' || kind === 'par_pushed';
-  return asked ? { scopes_requested: list } : { scopes_granted: list };
+  return r.failed || ASKING_KINDS.has(kind) ? { scopes_requested: list } : { scopes_granted: list };
 }
 
+const BROWSER_ENDPOINTS = ['authorization', 'end_session', 'device'];
+
 function netOf(r: Reading, mapping: Mapping): AuthEventDraft['net'] {
-  const browser = mapping.endpoint === 'authorization' || mapping.endpoint === 'end_session';
+  const browser = BROWSER_ENDPOINTS.some((e) => e === mapping.endpoint);
   const machine = r.base === 'CLIENT_LOGIN' || r.base === 'INTROSPECT_TOKEN';
   return given({
     client_ip: r.field('ipAddress'),
@@ -288,12 +274,8 @@ function netOf(r: Reading, mapping: Mapping): AuthEventDraft['net'] {
 }
 
 function tokensOf(r: Reading, kind: EventKind): TokenDraft[] {
-  const session = sessionOf(r);
-  const client = r.field('clientId');
-  const family =
-    session === undefined || client === undefined
-      ? undefined
-      : { vendor_id: `${session}/${client}` };
+  const grant = grantOf(r);
+  const family = grant === undefined ? undefined : { vendor_id: grant };
   const of = (role: TokenDraft['role'], type: TokenDraft['type'], name: string): TokenDraft[] => {
     const jti = r.field(name);
     if (jti === undefined) return [];
@@ -329,6 +311,7 @@ function tokensOf(r: Reading, kind: EventKind): TokenDraft[] {
         ...of('revoked', 'refresh', 'refresh_token_id'),
       ];
     case 'token_introspected':
+      return of('presented', introspectedType(r), 'token_id');
     case 'token_validated':
     case 'token_rejected':
     case 'userinfo_accessed':
@@ -337,6 +320,12 @@ function tokensOf(r: Reading, kind: EventKind): TokenDraft[] {
       return [];
   }
 }
+
+/** `token_type` is the `typ` claim of the introspected token. */
+function introspectedType({ field }: Reading): TokenDraft['type'] {
+  return REFRESH_TYPES.has(field('token_type') ?? '') ? 'refresh' : 'access';
+}
+const REFRESH_TYPES = new Set(['Refresh', 'Offline']);
 
 /** `access_token_expiration_time` is a lifetime in seconds. */
 function expiry(r: Reading): { expires_at?: bigint } {
@@ -355,6 +344,8 @@ const EXT_FIELDS = [
   'response_mode',
   'requested_token_type',
   'subject_issuer',
+  'subject_token_client_id',
+  'token_issued_for',
 ];
 
 function extOf(r: Reading): Record<string, string> {
@@ -364,8 +355,9 @@ function extOf(r: Reading): Record<string, string> {
   >;
 }
 
-/** More events that the one record tells of: the code that was redeemed, the reuse that was noticed. */
+/** More events that the one record tells of: the code that was redeemed, the reuse that was noticed, what was consented to. */
 function companions(r: Reading, event: AuthEventDraft): AuthEventDraft[] {
+  if (r.base === 'LOGIN') return [...approvalsOf(r, event)];
   if (r.base === 'CODE_TO_TOKEN') {
     const refusedCode = event.error?.oauth_error === 'invalid_grant';
     if (r.failed && !refusedCode) return [];
@@ -382,6 +374,23 @@ function companions(r: Reading, event: AuthEventDraft): AuthEventDraft[] {
     ];
   }
   return [];
+}
+
+/**
+ * What a person approved on the pages of a login, for which Keycloak writes no event of its own: the consent, where the
+ * page asked for it this time, and the device. Only the login that approves a device goes to no redirect URI.
+ */
+function approvalsOf(r: Reading, event: AuthEventDraft): AuthEventDraft[] {
+  if (event.kind !== 'login' && event.kind !== 'consent_denied') return [];
+  const as = (kind: EventKind): AuthEventDraft => ({ ...event, kind, sub_id: kind });
+  const isDevice =
+    r.field('redirect_uri') === undefined &&
+    r.field('response_type') === 'code' &&
+    r.field('auth_method') === 'openid-connect';
+  return [
+    ...(r.field('consent') === 'consent_granted' ? [as('consent_granted')] : []),
+    ...(isDevice ? [{ ...as('device_authorized'), endpoint: 'device' }] : []),
+  ];
 }
 
 function isReuse({ field }: Reading): boolean {
@@ -414,11 +423,15 @@ const CLIENT_OPERATIONS: Readonly<Record<string, EventKind>> = {
   DELETE: 'client_deleted',
 };
 
+/** Keycloak logs the removal of a consent as an ACTION. */
+const REVOKED_CONSENT = /^users\/[^/]+\/consents\/([^/]{1,256})$/;
+
 function adminKind(operation: string, resource: string, path: string): EventKind {
   if (/\/(?:client-secret|certificates)(?:\/|$)/.test(path)) return 'client_credential_changed';
   if (/\/impersonation$/.test(path)) return 'impersonation';
-  if (/\/logout(?:-all)?$/.test(path) || resource === 'USER_SESSION') return 'session_revoked';
-  if (/\/consents\/[^/]+$/.test(path) && operation === 'DELETE') return 'consent_revoked';
+  if (/(?:^|\/)logout(?:-all)?$/.test(path) || resource === 'USER_SESSION')
+    return 'session_revoked';
+  if (REVOKED_CONSENT.test(path) && operation !== 'CREATE') return 'consent_revoked';
   if (resource === 'CLIENT') return lookUp(CLIENT_OPERATIONS, operation) ?? 'unclassified';
   return POLICY_RESOURCES.has(resource) ? 'policy_changed' : 'unclassified';
 }
@@ -486,8 +499,10 @@ function adminEvent(r: Reading): AuthEventDraft {
   const path = field('resourcePath') ?? '';
   const admin = field('userId');
   const target = /^users\/([^/]{1,128})/.exec(path)?.[1];
-  const kind = adminKind(record.operation, field('resourceType') ?? '', path);
+  const resource = field('resourceType') ?? '';
+  const kind = adminKind(record.operation, resource, path);
   const clientTarget = /^clients\/([^/]{1,128})/.exec(path)?.[1];
+  const consentTo = REVOKED_CONSENT.exec(path)?.[1];
   const changed = record.representation ?? {};
   return given({
     ...common(r),
@@ -497,9 +512,10 @@ function adminEvent(r: Reading): AuthEventDraft {
     client: given({
       id:
         clientTarget === undefined
-          ? field('clientId')
+          ? (consentTo ?? field('clientId'))
           : (textIn(changed, 'clientId') ?? clientTarget),
-      name: clientTarget === undefined ? undefined : textIn(changed, 'name'),
+      // What lies below a client, such as a mapper, has a name of its own.
+      name: resource === 'CLIENT' ? textIn(changed, 'name') : undefined,
     }),
     subject: target === undefined ? undefined : { id: target, type: 'user' as const },
     actor: admin === undefined ? undefined : { id: admin, type: 'user' as const },
