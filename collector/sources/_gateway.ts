@@ -341,7 +341,7 @@ export const LOG_TIME_ALLOWED =
 
 /** Fields of a request, for `provides` lists. */
 export const CALL_FIELDS = [
-  ...['time', 'kind', 'outcome', 'source.raw_type', 'resource'],
+  ...['event_id', 'time', 'kind', 'phase', 'outcome', 'source.raw_type', 'resource'],
   ...['net.client_ip', 'net.ip_role', 'net.network', 'net.user_agent', 'net.ua_family'],
   ...['http.method', 'http.route', 'http.status', 'http.duration_ms', 'ext'],
 ] as const;
