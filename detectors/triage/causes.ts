@@ -29,6 +29,38 @@ export async function readCauses(
   return causes;
 }
 
+/** The findings, with the instances that told of their events where one of the causes is about an instance. */
+export async function withHosts(
+  store: Store,
+  tenant: string,
+  findings: readonly TriagedFinding[],
+  causes: readonly Cause[],
+): Promise<readonly TriagedFinding[]> {
+  const about = new Set(causes.filter((c) => c.host !== '').map((c) => c.inhibition));
+  const asking = INHIBITIONS.filter((i) => about.has(i.id) && i.scope.includes('host'));
+  const concerned = findings.filter((f) =>
+    asking.some((i) => i.mutes.some((m) => m.rule === f.rule_id)),
+  );
+  if (concerned.length === 0) return findings;
+  const ofTenant = sql`tenant = ${param.string(tenant)}`;
+  const ids = sql`SELECT finding_id, arrayJoin(event_ids) AS event_id FROM grantscope.findings FINAL
+    WHERE ${ofTenant} AND finding_id IN ${param.uuids(concerned.map((f) => f.finding_id))}`;
+  const from = param.timeMs(Math.min(...concerned.map((f) => f.firstMs)));
+  const to = param.timeMs(Math.max(...concerned.map((f) => f.lastMs)) + 1);
+  const rows = await store.query<{ finding_id: string; hosts: string[] }>(sql`
+    SELECT toString(finding_id) AS finding_id, arraySort(groupUniqArray(host)) AS hosts FROM (${ids}) AS named
+    INNER JOIN (
+      SELECT event_id, toString(source_instance) AS host FROM grantscope.auth_events
+      WHERE ${ofTenant} AND time >= ${from} AND time <= ${to} AND event_id IN (SELECT event_id FROM (${ids}))
+    ) AS told ON told.event_id = named.event_id
+    GROUP BY finding_id`);
+  const hosts = new Map(rows.map((r) => [r.finding_id, r.hosts]));
+  return findings.map((f) => {
+    const own = hosts.get(f.finding_id);
+    return own === undefined ? f : { ...f, hosts: own };
+  });
+}
+
 interface Look {
   /** Causes that ended before or began after do not reach any finding. */
   readonly fromMs: number;
@@ -43,6 +75,7 @@ interface CauseRow {
   readonly issuer: string;
   readonly client_id: string;
   readonly sources: string[];
+  readonly host: string;
 }
 
 async function causesOf(
@@ -68,6 +101,7 @@ async function causesOf(
     issuer: row.issuer,
     client_id: row.client_id,
     sources: row.sources,
+    host: row.host,
   }));
 }
 
@@ -83,7 +117,7 @@ function eventsQuery(
   // A rotation that failed changed no key.
   return sql`
     SELECT toString(event_id) AS id, any(toUnixTimestamp64Milli(time)) AS from_ms, any(toUnixTimestamp64Milli(time)) AS to_ms,
-      any(issuer) AS issuer, any(client_id) AS client_id, [toString(any(source_id))] AS sources
+      any(issuer) AS issuer, any(client_id) AS client_id, [toString(any(source_id))] AS sources, '' AS host
     FROM grantscope.auth_events
     WHERE tenant = ${param.string(tenant)} AND kind IN ${param.strings(cause.kinds)} AND outcome NOT IN ('failure', 'denied')
       AND time >= ${param.timeMs(look.fromMs)} AND time <= ${param.timeMs(look.toMs)} AND ${isMarked}
@@ -97,7 +131,8 @@ function findingsQuery(
 ): Sql {
   return sql`
     SELECT toString(finding_id) AS id, toUnixTimestamp64Milli(first_event_time) AS from_ms, toUnixTimestamp64Milli(last_event_time) AS to_ms,
-      issuer, client_id, arrayMap(s -> toString(s), sources) AS sources
+      issuer, client_id, arrayMap(s -> toString(s), sources) AS sources,
+      if(entity_type = 'source', entity_ref, '') AS host
     FROM grantscope.findings FINAL
     WHERE tenant = ${param.string(tenant)} AND rule_id = ${param.string(cause.rule)} AND verdict IN ${param.strings(cause.verdicts)} AND state != 'superseded'
       AND last_event_time >= ${param.timeMs(look.fromMs)} AND first_event_time <= ${param.timeMs(look.toMs)}
@@ -110,7 +145,7 @@ function slosQuery(tenant: string, slos: readonly string[], look: Look): Sql {
   if (fast === undefined) throw new RangeError('BURN_TIERS: no tier fast');
   return sql`
     SELECT slo_id AS id, toUnixTimestamp64Milli(computed_at) AS from_ms, toUnixTimestamp64Milli(computed_at) AS to_ms,
-      '' AS issuer, '' AS client_id, emptyArrayString() AS sources
+      '' AS issuer, '' AS client_id, emptyArrayString() AS sources, '' AS host
     FROM grantscope.slo_states FINAL
     WHERE tenant = ${param.string(tenant)} AND slo_id IN ${param.strings(slos)} AND NOT shadow
       AND computed_at >= ${param.timeMs(Math.max(look.nowMs - SLO_STATE_AGE_MS_MAX, look.fromMs))} AND computed_at <= ${param.timeMs(look.toMs)}

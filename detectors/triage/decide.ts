@@ -20,6 +20,8 @@ export interface TriagedFinding extends Pick<
 > {
   readonly firstMs: number;
   readonly lastMs: number;
+  /** Instances that told of its events, '' for one without a name; absent where no cause asks for them. */
+  readonly hosts?: readonly string[];
 }
 
 /** Something that happened and mutes consequences. */
@@ -33,6 +35,8 @@ export interface Cause {
   readonly issuer: string;
   readonly client_id: string;
   readonly sources: readonly string[];
+  /** The instance that it is about; '' where it is about none. */
+  readonly host: string;
 }
 
 type TreatmentFields = Pick<
@@ -222,5 +226,12 @@ function agrees(
       return cause.client_id !== '' && cause.client_id === finding.client_id;
     case 'source':
       return finding.sources.length > 0 && finding.sources.every((s) => cause.sources.includes(s));
+    case 'host': {
+      const hosts = finding.hosts ?? [];
+      const areKnown = cause.host !== '' && hosts.length > 0 && !hosts.includes('');
+      return areKnown
+        ? hosts.every((host) => host === cause.host)
+        : agrees('source', cause, finding);
+    }
   }
 }

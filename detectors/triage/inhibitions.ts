@@ -1,7 +1,10 @@
 import type { EventKind } from '../../model/kinds.ts';
 
-/** What must be known and equal on both sides for a cause to mute a consequence. */
-export type InhibitionScope = 'issuer' | 'client' | 'source';
+/**
+ * What must be known and equal on both sides for a cause to mute a consequence. `host`: all events of the consequence were
+ * told by the instance that the cause is about; where one was told by an instance without a name, the sources have to do.
+ */
+export type InhibitionScope = 'issuer' | 'client' | 'source' | 'host';
 
 /** What causes the consequences. */
 export type InhibitionCause =
@@ -73,8 +76,8 @@ export const INHIBITIONS: readonly Inhibition[] = [
     ],
     beforeMs: 5 * MINUTE_MS,
     forMs: 15 * MINUTE_MS,
-    // A clock is a host's, and an adapter may read many hosts: so nothing is muted here that could be theft.
-    scope: ['source'],
+    // A source that names no host may read many of them: so nothing is muted here that could be theft.
+    scope: ['host'],
     reason: 'a clock is wrong; times before and after each other cannot be trusted',
   },
   {

@@ -10,7 +10,7 @@ import {
   syncConfiguredSuppressions,
 } from '../../store/queries/suppressions.ts';
 import { readStatuses, writeSteps } from '../../store/queries/triage.ts';
-import { readCauses } from './causes.ts';
+import { readCauses, withHosts } from './causes.ts';
 import { decide, type TriagedFinding } from './decide.ts';
 
 /** Pause between two looks at everything that is open, ms: when a suppression ends or a cause shows up. */
@@ -93,7 +93,8 @@ export class Triage {
         findings.map((f) => f.finding_id),
       );
       const causes = await readCauses(store, tenant, findings, nowMs);
-      const page = findings.flatMap((finding) => {
+      const placed = await withHosts(store, tenant, findings, causes);
+      const page = placed.flatMap((finding) => {
         const before = statuses.get(finding.finding_id);
         return decide(finding, before, { suppressions, causes, nowMs }) ?? [];
       });

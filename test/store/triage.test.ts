@@ -388,6 +388,48 @@ describe('inhibitions', () => {
     ]);
   });
 
+  it('mute what a wrong clock causes on its own host, whatever other hosts the source reads', async () => {
+    const w = world();
+    const of = (n: number, instance: string) =>
+      event(w.tenant, n, at + 60_000, {
+        kind: 'token_issued',
+        source: { id: 'keycloak', vendor: 'keycloak', product: 'keycloak', instance },
+      });
+    await insertEvents(engine.store, [of(31, 'as-1'), of(32, 'as-2'), of(33, '')]);
+    await w.write(1, {
+      rule_id: 'clock_skew',
+      verdict: 'host_clock',
+      entity_type: 'source' as const,
+      entity_ref: 'as-1',
+      sources: ['otlp'],
+      first_event_time: iso(at),
+      last_event_time: iso(at),
+    });
+    const lifetime = (sources: string[], ...events: number[]) => ({
+      rule_id: 'token_lifetime_anomaly',
+      first_event_time: iso(at + 60_000),
+      last_event_time: iso(at + 60_000),
+      sources,
+      event_ids: events.map((n) => id('e', n)),
+    });
+    // Another source that tells of the same host.
+    await w.write(2, lifetime(['keycloak'], 31));
+    await w.write(3, lifetime(['otlp'], 32));
+    await w.write(4, lifetime(['otlp'], 31, 32));
+    // A host without a name: the sources have to do.
+    await w.write(5, lifetime(['otlp'], 31, 33));
+    await w.write(6, lifetime(['keycloak'], 33));
+    await w.round();
+    const treated = [2, 3, 4, 5, 6].map(async (n) => [n, (await w.status(n))?.treatment]);
+    expect(await Promise.all(treated)).toEqual([
+      [2, 'inhibited'],
+      [3, 'active'],
+      [4, 'active'],
+      [5, 'inhibited'],
+      [6, 'active'],
+    ]);
+  });
+
   it('mute retries while the error budget burns, keep them muted after, and not for a shadow SLO', async () => {
     const w = world();
     const burning = (shadow: boolean, rate: number) => ({
