@@ -110,7 +110,40 @@ export function compareOrigins(
   return { same, different };
 }
 
-/** What one request is known by, to pair the records that several parties made of it; '' where unknown. */
-export function requestKey(event: AuthEvent): string {
-  return event.corr.trace_id || event.corr.request_id || event.corr.transaction_id;
+const PRIVATE_NETWORK =
+  /^(10\.|127\.|192\.168\.|169\.254\.|172\.(1[6-9]|2\d|3[01])\.|f[cd]|fe80|::1)/i;
+
+/** An inner address of unknown role is most likely a proxy's. */
+export function tellsUserNetwork(event: AuthEvent): boolean {
+  if (!hasUserAddress(event) || event.net.network === '') return false;
+  return event.net.ip_role === 'end_user' || !PRIVATE_NETWORK.test(event.net.network);
+}
+
+/** Where a user was, as `networkName` calls it; '' where the address says nothing about the user. */
+export function userPlace(event: AuthEvent): string {
+  return tellsUserNetwork(event) ? networkName(event) : '';
+}
+
+/** User places of events, sorted, each once. */
+export function userPlaces(events: readonly AuthEvent[]): string[] {
+  return known(events.map(userPlace));
+}
+
+function scaleOf(place: string): 'as' | 'v6' | 'v4' {
+  if (place.startsWith('AS')) return 'as';
+  return place.includes(':') ? 'v6' : 'v4';
+}
+
+/**
+ * Two places that are known not to be one. A device has an IPv4 and an IPv6 address at once, so their prefixes say
+ * nothing about each other; neither do a prefix and an autonomous system.
+ */
+export function areDifferentPlaces(a: string, b: string): boolean {
+  return a !== '' && b !== '' && a !== b && scaleOf(a) === scaleOf(b);
+}
+
+/** No place in common, and at least one on each side that compares. */
+export function areApart(a: readonly string[], b: readonly string[]): boolean {
+  if (a.some((x) => b.includes(x))) return false;
+  return a.some((x) => b.some((y) => areDifferentPlaces(x, y)));
 }

@@ -10,8 +10,15 @@ import {
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { inSlice, kindIn, ledgerCondition, textFacet, touchedOutsideSlices } from './_ledger.ts';
-import { groupByNetwork, isoTime, known, mentionOf, type NetworkEvents } from './_origin.ts';
-import { oneRecordPerRequest, tellsUserNetwork } from './_places.ts';
+import {
+  groupByNetwork,
+  isoTime,
+  known,
+  mentionOf,
+  type NetworkEvents,
+  tellsUserNetwork,
+} from './_origin.ts';
+import { oneRecordPerRequest } from './_requests.ts';
 
 const KINDS = ['token_validated', 'api_accessed', 'userinfo_accessed'] as const;
 const LEDGER = { kinds: KINDS, types: ['access'], roles: ['presented'] } as const;

@@ -13,8 +13,7 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, ledgerCondition, textFacet, tokenHistory } from './_ledger.ts';
-import { isoTime, mentionOf } from './_origin.ts';
-import { areDifferentPlaces, userPlace } from './_places.ts';
+import { areDifferentPlaces, isoTime, mentionOf, userPlace } from './_origin.ts';
 import { aroundNews } from './_token_rows.ts';
 
 const REDEEMING = ['code_redeemed', 'token_issued', 'token_request_failed'] as const;

@@ -15,8 +15,7 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, ledgerCondition, nilRef, tokenHistory } from './_ledger.ts';
-import { isoTime, known, mentionOf, timeMs } from './_origin.ts';
-import { areApart, userPlace, userPlaces } from './_places.ts';
+import { areApart, isoTime, known, mentionOf, timeMs, userPlace, userPlaces } from './_origin.ts';
 import { aroundNews, EACH_TOKEN, timeOf } from './_token_rows.ts';
 
 const DAY_MS = 86_400_000;

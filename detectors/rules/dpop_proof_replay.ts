@@ -13,8 +13,8 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, ledgerCondition, textFacet, tokenHistory } from './_ledger.ts';
-import { isoTime, known, mentionOf, requestKey, timeMs } from './_origin.ts';
-import { areApart, groupByRequest, tellerOf, userPlaces } from './_places.ts';
+import { areApart, isoTime, known, mentionOf, timeMs, userPlaces } from './_origin.ts';
+import { groupByRequest, requestKey, tellerOf } from './_requests.ts';
 import { aroundNews } from './_token_rows.ts';
 
 const KINDS = [

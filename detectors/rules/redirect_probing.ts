@@ -9,7 +9,8 @@ import {
 } from '../../model/define_detector.ts';
 import { splitByGap } from './_episodes.ts';
 import { hostOf, matchesPattern } from './_hosts.ts';
-import { isoTime, known, requestKey, timeMs } from './_origin.ts';
+import { isoTime, known, timeMs } from './_origin.ts';
+import { requestKey } from './_requests.ts';
 import {
   concernsRedirects,
   isUnregistered,

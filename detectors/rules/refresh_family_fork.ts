@@ -13,8 +13,16 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql } from '../../model/sql.ts';
 import { inSlice, ledgerCondition, tokenHistory } from './_ledger.ts';
-import { compareOrigins, isoTime, known, timeMs, tokensOf } from './_origin.ts';
-import { areApart, oneRecordPerRequest, userPlaces } from './_places.ts';
+import {
+  areApart,
+  compareOrigins,
+  isoTime,
+  known,
+  timeMs,
+  tokensOf,
+  userPlaces,
+} from './_origin.ts';
+import { oneRecordPerRequest } from './_requests.ts';
 import { isRotation, rotationCandidates, successorsOf } from './_rotation.ts';
 
 /** A refresh token shows who holds it even where it is refused. */

@@ -17,8 +17,7 @@ import {
   type FamilyAxis,
 } from './_families.ts';
 import { kindIn } from './_ledger.ts';
-import { isoTime, timeMs } from './_origin.ts';
-import { userPlaces } from './_places.ts';
+import { isoTime, timeMs, userPlaces } from './_origin.ts';
 
 const DAY_MS = 86_400_000;
 const LISTED_MAX = 20;

@@ -22,8 +22,7 @@ import {
   type FamilyAxis,
 } from './_families.ts';
 import { kindIn, nilRef } from './_ledger.ts';
-import { isoTime, known, timeMs } from './_origin.ts';
-import { tellsUserNetwork, userPlace } from './_places.ts';
+import { isoTime, known, tellsUserNetwork, timeMs, userPlace } from './_origin.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;

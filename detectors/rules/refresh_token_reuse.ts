@@ -12,8 +12,8 @@ import { exampleRef } from '../../model/example_ref.ts';
 import type { Severity } from '../../model/finding.ts';
 import { param, sql } from '../../model/sql.ts';
 import { inSlice, ledgerCondition } from './_ledger.ts';
-import { compareOrigins, isoTime, mentionOf, timeMs, type OriginPart } from './_origin.ts';
-import { groupByRequest } from './_places.ts';
+import { compareOrigins, isoTime, mentionOf, type OriginPart, timeMs } from './_origin.ts';
+import { groupByRequest } from './_requests.ts';
 import { isRotation, rotationCandidates, successorsOf } from './_rotation.ts';
 
 const KINDS = [

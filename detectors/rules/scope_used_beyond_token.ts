@@ -14,7 +14,8 @@ import { joinSql, param, sql, type Sql } from '../../model/sql.ts';
 import { ofDay, splitByGap } from './_episodes.ts';
 import { matchesPattern } from './_hosts.ts';
 import { kindIn } from './_ledger.ts';
-import { isoTime, known, requestKey } from './_origin.ts';
+import { isoTime, known } from './_origin.ts';
+import { requestKey } from './_requests.ts';
 
 const KINDS = ['api_accessed', 'userinfo_accessed'] as const;
 /** What the map calls the UserInfo endpoint, whatever its path. */

@@ -13,8 +13,7 @@ import type { EventKind } from '../../model/kinds.ts';
 import { param, sql } from '../../model/sql.ts';
 import { kindIn, nilRef, textFacet } from './_ledger.ts';
 import { otherNames } from './_names.ts';
-import { groupByNetwork, isoTime, known } from './_origin.ts';
-import { areDifferentPlaces, tellsUserNetwork } from './_places.ts';
+import { areDifferentPlaces, groupByNetwork, isoTime, known, tellsUserNetwork } from './_origin.ts';
 import { aroundNews } from './_token_rows.ts';
 
 /** What a browser does with its session. A native app's own requests come by another program, and are none of these. */
