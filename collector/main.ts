@@ -18,6 +18,7 @@ import { telemetryScrubber } from './processors/telemetry_scrubber.ts';
 import { createEventsRoute } from './receivers/events_http.ts';
 import { Intake } from './receivers/intake.ts';
 import { createOtlpRoutes } from './receivers/otlp_http.ts';
+import { PushTokens } from './receivers/push_tokens.ts';
 import { loadSources } from './registry.ts';
 import { Spool } from './spool/spool.ts';
 import { Writer } from './writer.ts';
@@ -158,6 +159,7 @@ async function createHandler(
     bodyBytesMax: config.bodyBytesMax,
     bodyDeadlineMs: config.bodyDeadlineMs,
     intake,
+    pushTokens: new PushTokens(config.collector.push_tokens),
     onFailure: (error) => log.error({ err: error }, 'events request failed'),
   });
   const otlp = createOtlpRoutes({
@@ -178,18 +180,28 @@ async function createHandler(
     plain(request, response);
 }
 
-/** Throws `config_invalid` where a rate is set for a source that there is not. */
+/** Throws `config_invalid` where something is set for a source that there is not. */
+function checkSourceNames(
+  setting: string,
+  names: readonly string[],
+  sources: ReadonlyMap<string, SourceDefinition>,
+): void {
+  const unknown = names.filter((id) => !sources.has(id));
+  if (unknown.length === 0) return;
+  throw new GrantscopeError(
+    'config_invalid',
+    `grantscope.yaml: ${setting}: no source ${unknown.join(', ')}; allowed: ${[...sources.keys()].join(', ')}`,
+    { stage: 'starting' },
+  );
+}
+
 function createIntake(
   { config, clock, metrics }: Runtime,
   sources: ReadonlyMap<string, SourceDefinition>,
 ): Intake {
-  const unknown = Object.keys(config.sources).filter((id) => !sources.has(id));
-  if (unknown.length > 0)
-    throw new GrantscopeError(
-      'config_invalid',
-      `grantscope.yaml: sources: no source ${unknown.join(', ')}; allowed: ${[...sources.keys()].join(', ')}`,
-      { stage: 'starting' },
-    );
+  checkSourceNames('sources', Object.keys(config.sources), sources);
+  const { push_tokens } = config.collector;
+  checkSourceNames('collector.push_tokens', Object.keys(push_tokens), sources);
   return new Intake({
     requestsMax: config.requestsInFlightMax,
     // One body at its largest, as sent and decompressed, has to fit, or it would be refused for ever.

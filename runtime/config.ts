@@ -4,6 +4,7 @@ import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
 import { SuppressionRequest } from '../model/suppression.ts';
 import { CLIENT_TYPES } from '../model/client_metadata.ts';
+import { CollectorSettings } from './collector_settings.ts';
 import { EnrichmentSettings } from './enrichment_settings.ts';
 import { GrantscopeError } from './errors.ts';
 import { HASH_KEY_LENGTH_MIN } from './keyring.ts';
@@ -202,6 +203,8 @@ const YamlFile = z.strictObject({
       }),
     )
     .default({}),
+  /** Who may push records, and where the collector itself fetches them. */
+  collector: CollectorSettings.prefault({}),
   /** What is dropped beyond the product's own rules, and what becomes of addresses. */
   redaction: RedactionSettings.prefault({}),
   /** Databases that say of an address what system, country and kind of network it is of. */

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { createReadStream } from 'node:fs';
+import { closeSync, createReadStream, openSync, readSync } from 'node:fs';
 import { createGunzip } from 'node:zlib';
 import type { SourcedRecord } from '../../collector/ingest.ts';
 import { cutRecords } from '../../collector/receivers/cut_records.ts';
@@ -93,7 +93,9 @@ export async function* readBytes(
   onBytes: (count: number) => void,
   skip = 0,
 ): AsyncGenerator<Buffer> {
-  const input = file === '-' ? process.stdin : createReadStream(file);
+  // A packed file can only be read from its begin.
+  const start = file !== '-' && skip > 0 && !isGzip(beginOf(file)) ? skip : 0;
+  const input = file === '-' ? process.stdin : createReadStream(file, { start });
   const chunks = input[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   try {
     const first = await chunks.next();
@@ -105,7 +107,8 @@ export async function* readBytes(
         yield next.value;
       }
     };
-    yield* behind(isGzip(first.value) ? unpacked(rest()) : rest(), skip);
+    const isPacked = start === 0 && isGzip(first.value);
+    yield* behind(isPacked ? unpacked(rest()) : rest(), skip - start);
   } catch (error) {
     if (error instanceof GrantscopeError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? 'unreadable';
@@ -118,6 +121,18 @@ export async function* readBytes(
 /** True where a file that begins so is gzip (RFC 1952 section 2.3.1). */
 export function isGzip(begin: Uint8Array): boolean {
   return begin[0] === GZIP[0] && begin[1] === GZIP[1];
+}
+
+function beginOf(file: string): Uint8Array {
+  const begin = new Uint8Array(GZIP.length);
+  try {
+    const handle = openSync(file, 'r');
+    readSync(handle, begin);
+    closeSync(handle);
+  } catch {
+    // Whoever reads it next says why it cannot be read.
+  }
+  return begin;
 }
 
 async function* behind(chunks: AsyncIterable<Buffer>, skip: number): AsyncGenerator<Buffer> {

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { SourceDefinition, SourceRecord, RejectCode } from '../../model/define_source.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
+import { withoutSyslogHeader } from './syslog_header.ts';
 
 /** Records that one request may hold. */
 export const RECORDS_MAX = 100_000;
@@ -19,8 +20,8 @@ export type CutRecord =
 
 /**
  * Cuts a body into records: a JSON array, one JSON object, or lines (NDJSON, or text lines for a source that
- * writes text). Lines are read one at a time, while the caller works on them. A line that cannot be read is a
- * record of its own, refused with a reason. Throws `body_unreadable` where nothing could be read (at the end
+ * writes text; a syslog header before a line is taken off). Lines are read one at a time, while the caller works on
+ * them. A line that cannot be read is a record of its own, refused with a reason. Throws `body_unreadable` where nothing could be read (at the end
  * of it), and `body_too_large` beyond `RECORDS_MAX`.
  */
 export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<CutRecord> {
@@ -31,7 +32,7 @@ export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<C
   if (source.forms.includes('json') && (bracket === OPEN_BRACE || bracket === OPEN_BRACKET)) {
     const whole = parseWhole(body.toString('utf8', lines.start), lines);
     if (whole !== undefined) {
-      yield* recordsOfWhole(whole.value, source);
+      yield* recordsOfValue(whole.value, source);
       return;
     }
     if (bracket === OPEN_BRACKET && !source.forms.includes('text'))
@@ -40,7 +41,8 @@ export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<C
   let records = 0;
   let readable = 0;
   do {
-    const cut = cutLine(body.toString('utf8', lines.start, lines.end), source);
+    const line = withoutSyslogHeader(body.toString('utf8', lines.start, lines.end));
+    const cut = cutLine(line, source);
     records += isContent(cut) ? cut.length : 1;
     refuseBeyondLimit(records);
     if (!isContent(cut)) {
@@ -54,6 +56,17 @@ export function* cutRecords(body: Buffer, source: SourceDefinition): Generator<C
   if (readable === 0) throw unreadable(`no record could be read; allowed: ${allowedForms(source)}`);
 }
 
+/** The JSON value that a body is. Throws `body_unreadable`. */
+export function parseBody(body: Buffer): unknown {
+  if (!isUtf8(body)) throw unreadable('not valid UTF-8');
+  const text = body.toString('utf8').replace(/^\ufeff/, '');
+  if (nestingOf(text) > PARSED_DEPTH_MAX)
+    throw unreadable(`nested deeper than ${PARSED_DEPTH_MAX} levels`);
+  const parsed = parseJson(text);
+  if (parsed === undefined) throw unreadable('not valid JSON');
+  return parsed.value;
+}
+
 /** The one JSON value that a body is; undefined for lines. */
 function parseWhole(text: string, lines: LineScanner): { value: unknown } | undefined {
   // Lines of objects: the second cannot continue the first.
@@ -63,7 +76,8 @@ function parseWhole(text: string, lines: LineScanner): { value: unknown } | unde
   return parseJson(text);
 }
 
-function* recordsOfWhole(value: unknown, source: SourceDefinition): Generator<CutRecord> {
+/** The records in a parsed value: an array's members, what a container of the vendor holds, or the value itself. */
+export function* recordsOfValue(value: unknown, source: SourceDefinition): Generator<CutRecord> {
   const values = Array.isArray(value) ? (value as readonly unknown[]) : [value];
   let records = 0;
   for (const one of values) {

@@ -2,11 +2,14 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { SourceDefinition } from '../../model/define_source.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
-import type { Ingest, SourcedRecord } from '../ingest.ts';
-import { cutRecords } from './cut_records.ts';
+import type { Ingest, IngestResult, SourcedRecord } from '../ingest.ts';
+import { CLOUD_EVENT_TYPES, cutCloudEvents } from './cloud_events.ts';
+import { cutRecords, type CutRecord } from './cut_records.ts';
 import { httpAnswerOf } from './http_status.ts';
 import type { Intake, Visit } from './intake.ts';
+import type { PushTokens } from './push_tokens.ts';
 import { discardBody, readBody } from './read_body.ts';
+import { answerSecurityEvent, SECURITY_EVENT_TYPE } from './security_event_push.ts';
 
 export interface EventsHttpDeps {
   readonly ingest: Ingest;
@@ -15,6 +18,8 @@ export interface EventsHttpDeps {
   /** Longest time for a body to arrive, ms. */
   readonly bodyDeadlineMs: number;
   readonly intake: Intake;
+  /** What senders have to show. */
+  readonly pushTokens: PushTokens;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -28,7 +33,20 @@ const MEDIA_TYPES = new Set([
   'application/jsonl',
   'text/plain',
   'application/octet-stream',
+  // Heroku log drains: lines of syslog.
+  'application/logplex-1',
+  ...CLOUD_EVENT_TYPES,
 ]);
+/** Media types that only one source takes. */
+const MEDIA_TYPES_OF_SOURCE: Readonly<Record<string, readonly string[]>> = {
+  ssf: [SECURITY_EVENT_TYPE],
+};
+/** Okta asks once whether an event hook is wanted; the answer repeats what it asked. */
+const OKTA_CHALLENGE = 'x-okta-verification-challenge';
+const CHALLENGE_LENGTH_MAX = 1_024;
+/** Sets requests with the same body apart, and joins those that are the same request. */
+const IDEMPOTENCY_KEY = 'idempotency-key';
+const IDEMPOTENCY_KEY_LENGTH_MAX = 200;
 
 /**
  * `POST /v1/events/{source}`: records in the vendor's own form. Answers once the accepted ones are durable.
@@ -42,34 +60,53 @@ export function createEventsRoute(
     if (!path.startsWith(PREFIX)) return false;
     const sourceId = path.slice(PREFIX.length);
     const visit = deps.intake.begin(deps.sources.has(sourceId) ? sourceId : 'unknown');
+    const isSecurityEvent = mediaTypeOf(request) === SECURITY_EVENT_TYPE;
     try {
       const result = await receive(deps, request, sourceId, visit);
-      visit.answered(200);
-      answer(response, 200, result);
+      if (isSecurityEvent && 'errors' in result)
+        visit.answered(answerSecurityEvent(response, result));
+      else {
+        visit.answered(200);
+        answer(response, 200, result);
+      }
     } catch (error) {
       discardBody(request);
       const { status, message, retryAfterSeconds } = httpAnswerOf(error);
       visit.answered(status);
       if (status === 500) deps.onFailure(error);
-      if (retryAfterSeconds !== undefined)
-        response.setHeader('Retry-After', String(retryAfterSeconds));
-      if (status === 405) response.setHeader('Allow', 'POST');
-      // The rest of the body may still be on its way: this connection cannot serve another request.
-      if (status === 408) response.setHeader('Connection', 'close');
+      setHeaders(response, status, retryAfterSeconds);
       const code = error instanceof GrantscopeError ? error.code : 'internal';
-      answer(response, status, { accepted: 0, rejected: 0, errors: [], code, message });
+      if (isSecurityEvent) answerSecurityEvent(response, { status, code, message });
+      else answer(response, status, { accepted: 0, rejected: 0, errors: [], code, message });
     }
     return true;
   };
 }
+
+function setHeaders(
+  response: ServerResponse,
+  status: number,
+  retryAfterSeconds: number | undefined,
+): void {
+  if (retryAfterSeconds !== undefined) response.setHeader('Retry-After', String(retryAfterSeconds));
+  if (status === 405) response.setHeader('Allow', 'POST');
+  // RFC 9110 section 11.6.1 asks for a challenge.
+  if (status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
+  // The rest of the body may still be on its way: this connection cannot serve another request.
+  if (status === 408) response.setHeader('Connection', 'close');
+}
+
+type Received = Omit<IngestResult, 'repeated'> | { readonly verification: string };
 
 async function receive(
   deps: EventsHttpDeps,
   request: IncomingMessage,
   sourceId: string,
   visit: Visit,
-): Promise<unknown> {
-  if (request.method !== 'POST') {
+): Promise<Received> {
+  const challenge = sourceId === 'okta' ? request.headers[OKTA_CHALLENGE] : undefined;
+  const isVerification = request.method === 'GET' && typeof challenge === 'string';
+  if (request.method !== 'POST' && !isVerification) {
     throw new GrantscopeError(
       'method_not_allowed',
       `method ${request.method ?? ''} is not allowed; allowed: POST`,
@@ -83,46 +120,70 @@ async function receive(
       stage: 'receiving',
     });
   }
-  checkMediaType(request.headers['content-type']);
+  deps.pushTokens.check(sourceId, request.headers);
+  if (isVerification) return { verification: challenge.slice(0, CHALLENGE_LENGTH_MAX) };
+  checkMediaType(request, sourceId);
+  const key = idempotencyKeyOf(request);
   visit.admit();
   const body = await readBody(request, {
     bytesMax: deps.bodyBytesMax,
     deadlineMs: deps.bodyDeadlineMs,
     budget: visit,
   });
-  return ingestBody(deps, source, body);
-}
-
-async function ingestBody(
-  deps: EventsHttpDeps,
-  source: SourceDefinition,
-  body: Buffer,
-): Promise<unknown> {
+  const isCloudEvents = CLOUD_EVENT_TYPES.has(mediaTypeOf(request));
+  const records = isCloudEvents ? cutCloudEvents(body, source) : cutRecords(body, source);
+  const hash = createHash('sha256').update(source.id).update('\0');
+  if (key !== undefined) hash.update(`${key.length}:${key}\0`);
   const { accepted, rejected, errors } = await deps.ingest.ingest({
     receiver: source.id,
-    records: recordsOf(body, source),
+    records: sourced(records, source),
     tables: [],
-    contentHash: createHash('sha256').update(source.id).update('\0').update(body).digest('hex'),
+    contentHash: hash.update(body).digest('hex'),
   });
   deps.intake.spendRecords(source.id, accepted + rejected);
   return { accepted, rejected, errors };
 }
 
-function* recordsOf(body: Buffer, source: SourceDefinition): Generator<SourcedRecord> {
-  for (const cut of cutRecords(body, source))
+function* sourced(
+  records: Iterable<CutRecord>,
+  source: SourceDefinition,
+): Generator<SourcedRecord> {
+  for (const cut of records)
     yield cut.ok ? { source, record: cut.record } : { source, unreadable: cut };
 }
 
-function checkMediaType(header: string | undefined): void {
-  const mediaType = (header ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
-  if (!MEDIA_TYPES.has(mediaType)) {
-    const allowed = [...MEDIA_TYPES].filter((t) => t !== '').join(', ');
-    throw new GrantscopeError(
-      'unsupported_media_type',
-      `Content-Type is not supported; allowed: ${allowed}`,
-      { stage: 'receiving' },
-    );
-  }
+/** The media type without parameters, in lower case. */
+function mediaTypeOf(request: IncomingMessage): string {
+  return (request.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
+}
+
+function checkMediaType(request: IncomingMessage, sourceId: string): void {
+  const mediaType = mediaTypeOf(request);
+  const ofSource = Object.hasOwn(MEDIA_TYPES_OF_SOURCE, sourceId)
+    ? (MEDIA_TYPES_OF_SOURCE[sourceId] ?? [])
+    : [];
+  if (MEDIA_TYPES.has(mediaType) || ofSource.includes(mediaType)) return;
+  const allowed = [...MEDIA_TYPES, ...ofSource].filter((t) => t !== '').join(', ');
+  throw new GrantscopeError(
+    'unsupported_media_type',
+    `Content-Type is not supported; allowed: ${allowed}`,
+    { stage: 'receiving' },
+  );
+}
+
+/**
+ * The sender's own name for a request. Two requests with the same body under different names are two; without a name, the
+ * body alone says whether a request was stored before.
+ */
+function idempotencyKeyOf(request: IncomingMessage): string | undefined {
+  const key = request.headers[IDEMPOTENCY_KEY];
+  if (key === undefined) return undefined;
+  if (typeof key === 'string' && key !== '' && key.length <= IDEMPOTENCY_KEY_LENGTH_MAX) return key;
+  throw new GrantscopeError(
+    'invalid_argument',
+    `Idempotency-Key: must be 1 to ${IDEMPOTENCY_KEY_LENGTH_MAX} characters`,
+    { stage: 'receiving' },
+  );
 }
 
 function answer(response: ServerResponse, status: number, body: unknown): void {
