@@ -31,6 +31,26 @@ export class Metrics {
     });
   }
 
+  /** The same for several values under one label; where they cannot be read, those of before stay. */
+  readGauges<L extends string>(
+    name: string,
+    help: string,
+    label: L,
+    read: () => Promise<Readonly<Record<string, number>>>,
+  ): void {
+    new Gauge<L>({
+      name,
+      help,
+      labelNames: [label],
+      registers: [this.registry],
+      async collect() {
+        const values = await read().catch(() => ({}));
+        for (const [value, number] of Object.entries(values))
+          this.set({ [label]: value } as Record<L, string>, number);
+      },
+    });
+  }
+
   /** Buckets in seconds by default. */
   histogram<L extends string>(
     name: string,
