@@ -77,12 +77,12 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
       const api = await startApi(runtime, store);
       apiUrl = api.url;
       lifecycle.add(api.component);
-      lifecycle.add(announce(config.dataDir, api.url));
     }
     const collector = roles.includes('collector')
       ? await startCollector(runtime, store)
       : undefined;
     if (collector !== undefined) lifecycle.add(collector);
+    lifecycle.add(announce(config.dataDir, { api: apiUrl, collector: collector?.url }));
     log.info({ collector: collector?.url, api: apiUrl, roles, version: VERSION }, 'ready');
     await warnOfAddressPolicy(runtime);
     return {
@@ -107,10 +107,13 @@ async function warnOfAddressPolicy({ config, log }: Runtime): Promise<void> {
   log.warn({ client_ip, rules }, 'redaction.client_ip: these rules see less');
 }
 
-/** Writes where the API listens, for commands that run beside the server. */
-function announce(dataDir: string, apiUrl: string): { name: string; stop: () => Promise<void> } {
+/** Writes where API and collector listen, for commands that run beside the server. */
+function announce(
+  dataDir: string,
+  urls: { readonly api: string | undefined; readonly collector: string | undefined },
+): { name: string; stop: () => Promise<void> } {
   const file = join(dataDir, SERVER_FILE);
-  writeFileSync(file, `${JSON.stringify({ pid: process.pid, api: apiUrl })}\n`, { mode: 0o600 });
+  writeFileSync(file, `${JSON.stringify({ pid: process.pid, ...urls })}\n`, { mode: 0o600 });
   return {
     name: 'announcement',
     stop: () => {
