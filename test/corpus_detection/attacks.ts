@@ -2,10 +2,12 @@ import type { Attack } from './attack.ts';
 import { REDIRECT_ATTACKS } from './attacks_redirect.ts';
 import { REPLAY_ATTACKS } from './attacks_replay.ts';
 import { SCOPE_ATTACKS } from './attacks_scope.ts';
+import { SESSION_ATTACKS } from './attacks_sessions.ts';
 
 /** Every way to attack that the corpus plants; at least one for each rule. */
 export const ATTACKS: readonly Attack[] = [
   ...REPLAY_ATTACKS,
+  ...SESSION_ATTACKS,
   ...SCOPE_ATTACKS,
   ...REDIRECT_ATTACKS,
 ];

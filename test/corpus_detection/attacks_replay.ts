@@ -1,41 +1,6 @@
-import { attackerNet, attackMoment, iso, type Attack, type Ground } from './attack.ts';
-import { clientsOf } from './clients.ts';
+import { attackerNet, iso, type Attack } from './attack.ts';
 import { ns, type Happening } from './corpus.ts';
-import { netOf } from './people.ts';
-import { API, ISSUER } from './sessions.ts';
-import { uaFamily } from '../../collector/processors/enrich.ts';
-
-const AS = { id: 'keycloak', instance: 'as-1' } as const;
-
-/** A session as its victim had it: a refresh token, an access token and where they belong. */
-function victim(ground: Ground) {
-  const { corpus, random } = ground;
-  const person = random.pick(ground.people);
-  const client = random.pick(clientsOf('spa'));
-  const at = attackMoment(random);
-  const net = netOf(corpus, person.home, person.laptop, at, random.int(0, 99));
-  const common = {
-    ...{ source: AS, issuer: ISSUER, client: { id: client.id, auth_method: 'none' } },
-    ...{ subject: { ref: person.subject, type: 'user' as const }, grant_ref: corpus.ref() },
-  };
-  const agent = uaFamily(net.user_agent ?? '');
-  return {
-    person,
-    client,
-    at,
-    net,
-    common,
-    agent,
-    family: corpus.ref(),
-    network: net.network ?? '',
-  };
-}
-
-const api = (ref: string, net: NonNullable<Happening['net']>, route: string): Happening => ({
-  ...{ kind: 'api_accessed', outcome: 'success', net, issuer: ISSUER, audience: [API] },
-  ...{ source: { id: 'envoy', instance: 'gateway-1' }, http: { route, status: 200 } },
-  tokens: [{ role: 'presented', type: 'access', ref }],
-});
+import { api, victim, type Victim } from './victim.ts';
 
 const stolenAccessToken: Attack = {
   rule: 'access_token_replay',
@@ -70,7 +35,7 @@ const stolenAccessToken: Attack = {
 
 /** The events of one rotation. */
 function rotation(
-  v: ReturnType<typeof victim>,
+  v: Victim,
   net: NonNullable<Happening['net']>,
   from: string,
   to: { refresh: string; access: string },
