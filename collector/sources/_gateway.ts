@@ -81,6 +81,7 @@ export function draftOfCall(call: GatewayCall): AuthEventDraft {
     binding: claims.binding ?? (isDpop(call.authorization) ? ('dpop' as const) : undefined),
     resource: call.host === undefined ? undefined : [call.host],
     tokens: tokens.length === 0 ? undefined : tokens,
+    upstream_redaction: isMaskedHeader(call.authorization) ? true : undefined,
     policy: given({ decision: verdict.decision, path: verdict.policy }),
     net: call.net,
     http: given({
@@ -151,8 +152,8 @@ function presented(
   return { role: 'presented', type, secret: new Secret(value) };
 }
 
-/** True for a header that stands there only as the word that the gateway puts in its place. */
-export function isMaskedHeader(value: string | undefined): boolean {
+/** True where the gateway put a word in the place of a header's value. */
+function isMaskedHeader(value: string | undefined): boolean {
   return value !== undefined && /^(?:\[?redacted\]?|\*{3,})$/i.test(value);
 }
 
