@@ -148,29 +148,45 @@ describe('the token endpoint', () => {
     expect(first?.redaction.upstream).toBe(false);
   });
 
-  it.each([
+  it.each<[string, string, object, string, string, string]>([
     [
-      ...['feacft', 'Invalid authorization code', {}],
-      ...['', 'invalid_grant', 'token_request_failed code_redeemed'],
+      'feacft',
+      'Invalid authorization code',
+      {},
+      '',
+      'invalid_grant',
+      'token_request_failed code_redeemed',
     ],
     [
-      ...['feacft', 'Failed to verify code verifier', {}],
-      ...['invalid_code_verifier', 'invalid_grant', 'token_request_failed code_redeemed'],
+      'feacft',
+      'Failed to verify code verifier',
+      {},
+      'invalid_code_verifier',
+      'invalid_grant',
+      'token_request_failed code_redeemed',
     ],
     ['feacft', 'Unauthorized', {}, 'invalid_client', '', 'token_request_failed'],
     [
-      ...['feccft', 'Client failed', { client_authentoication_error: 'wrong' }],
-      ...['invalid_client', 'invalid_client', 'token_request_failed'],
+      'feccft',
+      'Client failed',
+      { client_authentoication_error: 'wrong' },
+      'invalid_client',
+      'invalid_client',
+      'token_request_failed',
     ],
     ['feccft', 'Service not enabled within domain', {}, '', '', 'token_request_failed'],
     [
-      ...['fertft', 'Unknown or invalid refresh token.', { failure_reason: 'grant_revoked' }],
-      ...['grant_revoked', 'invalid_grant', 'token_request_failed'],
+      'fertft',
+      'Unknown or invalid refresh token.',
+      { failure_reason: 'grant_revoked' },
+      'grant_revoked',
+      'invalid_grant',
+      'token_request_failed',
     ],
     ['fepft', 'Wrong email or password.', {}, '', 'invalid_grant', 'token_request_failed'],
     ['fede', 'Something else', {}, '', '', 'token_request_failed'],
   ])('%s "%s" says what the client was told', (type, description, details, code, oauth, kinds) => {
-    const events = run(type as string, details, { description });
+    const events = run(type, details, { description });
     expect(events.map((e) => e.kind).join(' ')).toBe(kinds);
     for (const e of events) {
       expect(e.outcome).toBe('failure');
