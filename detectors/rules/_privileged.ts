@@ -1,7 +1,8 @@
-import type { Trigger } from '../../model/define_detector.ts';
+import type { CandidateScope, Trigger } from '../../model/define_detector.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn } from './_ledger.ts';
+import { DAY_MS, timeSql } from './_windows.ts';
 
 /**
  * Scopes that let their holder administer: the words that most servers use, and those of some well-known APIs.
@@ -85,4 +86,25 @@ export function privilegedTrigger(
     condition: sql`${kindIn(kinds)} AND outcome = 'success' AND ${grantsPrivileged(patterns)}`,
     reachMs: 0,
   };
+}
+
+/**
+ * Candidates: clients with new grants of privileged scopes; and later such grants, up to `days`, of clients about whose past
+ * something is new, since what is told late may explain them or make them strange.
+ */
+export function privilegedCandidates(
+  scope: CandidateScope,
+  rule: {
+    readonly kinds: readonly EventKind[];
+    readonly patterns: readonly string[];
+    readonly days: number;
+  },
+): Sql {
+  const until = scope.timeTo + BigInt(rule.days * DAY_MS) * 1_000_000n;
+  const grants = sql`tenant = ${param.string(scope.tenant)} AND ${kindIn(rule.kinds)} AND outcome = 'success'`;
+  return sql`
+    SELECT client_id AS entity, time AS at FROM grantscope.auth_events
+    WHERE ${grants} AND client_id != '' AND time >= ${timeSql(scope.timeFrom)} AND time <= ${timeSql(until)}
+      AND client_id IN (SELECT client_id FROM grantscope.auth_events WHERE ${grants} AND ${scope.condition})
+      AND ${grantsPrivileged(rule.patterns)}`;
 }

@@ -3,7 +3,6 @@ import type { AuthEvent } from '../../model/auth_event.ts';
 import {
   defineDetector,
   exampleTime,
-  type CandidateScope,
   type EntityFact,
   type EvaluateInput,
   type ExampleEvent,
@@ -16,10 +15,12 @@ import { kindIn } from './_ledger.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
 import {
   grantsPrivileged,
+  privilegedCandidates,
   privilegedTrigger,
   PRIVILEGED_SCOPES,
   privilegedTest,
 } from './_privileged.ts';
+import { timeSql } from './_windows.ts';
 
 /** What counts as a use of the client. */
 const KINDS = ['token_issued', 'token_refreshed', 'token_exchanged'] as const;
@@ -120,22 +121,6 @@ function evaluate(input: EvaluateInput<Params>): Signal[] {
   });
 }
 
-const at = (ns: bigint): Sql => sql`fromUnixTimestamp64Nano(${param.int64(ns)}, 'UTC')`;
-
-/** Privileged grants of clients about whose use something is new: a use that is told late may end or begin a pause. */
-function candidates(scope: CandidateScope, params: Params): Sql {
-  const tenant = param.string(scope.tenant);
-  const until = scope.timeTo + BigInt(params.history_days + 1) * NS_PER_DAY;
-  return sql`
-    SELECT client_id AS entity, time AS at FROM grantscope.auth_events
-    WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND client_id != '' AND outcome = 'success'
-      AND time >= ${at(scope.timeFrom)} AND time <= ${at(until)}
-      AND client_id IN (
-        SELECT client_id FROM grantscope.auth_events
-        WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND outcome = 'success' AND ${scope.condition})
-      AND ${grantsPrivileged(params.privileged_scopes)}`;
-}
-
 function history(selection: HistorySelection, params: Params): Sql {
   return sql`
     SELECT entity, event_id, at FROM (
@@ -143,7 +128,7 @@ function history(selection: HistorySelection, params: Params): Sql {
       FROM grantscope.auth_events
       WHERE tenant = ${param.string(selection.tenant)} AND ${kindIn(KINDS)} AND outcome = 'success'
         AND client_id IN ${param.strings(selection.entities)}
-        AND time >= ${at(selection.window?.readFrom ?? 0n)} AND time < ${at(selection.window?.to ?? 0n)}
+        AND time >= ${timeSql(selection.window?.readFrom ?? 0n)} AND time < ${timeSql(selection.window?.to ?? 0n)}
         AND ${grantsPrivileged(params.privileged_scopes)}
       GROUP BY client_id, event_id
     ) ORDER BY entity, at, event_id LIMIT ${param.uint(EVENTS_PER_SHAPE_MAX)} BY entity, shape`;
@@ -156,7 +141,7 @@ function facts(selection: HistorySelection, params: Params): Sql {
   const days = sql`
     SELECT client_id AS entity, min(time) AS day_first, max(time) AS day_last FROM grantscope.auth_events
     WHERE tenant = ${param.string(selection.tenant)} AND ${kindIn(KINDS)} AND outcome = 'success'
-      AND client_id IN ${param.strings(selection.entities)} AND time >= ${at(since)} AND time < ${at(to)}
+      AND client_id IN ${param.strings(selection.entities)} AND time >= ${timeSql(since)} AND time < ${timeSql(to)}
     GROUP BY client_id, toDate(time, 'UTC')`;
   return sql`
     SELECT entity, fact.1 AS name, '' AS key, fact.2 AS at, 1 AS value
@@ -228,7 +213,12 @@ export default defineDetector<Params>({
   lookbackMs: (params) => params.within_ms,
   concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.outcome === 'success',
   trigger: (params) => privilegedTrigger(KINDS, params.privileged_scopes),
-  candidates,
+  candidates: (scope, params) =>
+    privilegedCandidates(scope, {
+      kinds: KINDS,
+      patterns: params.privileged_scopes,
+      days: params.history_days + 1,
+    }),
   history,
   facts,
   evaluate,

@@ -3,7 +3,6 @@ import type { AuthEvent } from '../../model/auth_event.ts';
 import {
   defineDetector,
   exampleTime,
-  type CandidateScope,
   type EntityFact,
   type EvaluateInput,
   type ExampleEvent,
@@ -16,12 +15,13 @@ import { ofDay, splitByGap } from './_episodes.ts';
 import { kindIn, nilRef } from './_ledger.ts';
 import { isoTime, known, tokensOf } from './_origin.ts';
 import {
-  grantsPrivileged,
+  privilegedCandidates,
   privilegedTrigger,
   PRIVILEGED_SCOPES,
   privilegedPart,
   privilegedTest,
 } from './_privileged.ts';
+import { timeSql } from './_windows.ts';
 
 const KINDS = ['token_issued', 'token_exchanged', 'consent_granted'] as const;
 /** Pairs of subject and scope read per client and day, and as many from the time before. */
@@ -171,30 +171,11 @@ function evaluate(input: EvaluateInput<Params>): Signal[] {
   return splitByGap(events, input.params.gap_ms).map((e) => toSignal(e, all, input.entity));
 }
 
-const at = (ns: bigint): Sql => sql`fromUnixTimestamp64Nano(${param.int64(ns)}, 'UTC')`;
-
-/**
- * Clients with new grants of privileged scopes; and the later ones of clients about whose past something is new, since a
- * grant that is told late makes a later one nothing new.
- */
-function candidates(scope: CandidateScope, params: Params): Sql {
-  const tenant = param.string(scope.tenant);
-  const until = scope.timeTo + BigInt(params.baseline_days) * NS_PER_DAY;
-  return sql`
-    SELECT client_id AS entity, time AS at FROM grantscope.auth_events
-    WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND client_id != '' AND outcome = 'success'
-      AND time >= ${at(scope.timeFrom)} AND time <= ${at(until)}
-      AND client_id IN (
-        SELECT client_id FROM grantscope.auth_events
-        WHERE tenant = ${tenant} AND ${kindIn(KINDS)} AND outcome = 'success' AND ${scope.condition})
-      AND ${grantsPrivileged(params.privileged_scopes)}`;
-}
-
 /** Where the day, and the time before it that counts, begin and end. */
 function spans(selection: HistorySelection, params: Params): Record<'before' | 'from' | 'to', Sql> {
   const from = selection.window?.from ?? 0n;
   const before = from - BigInt(params.baseline_days) * NS_PER_DAY;
-  return { before: at(before), from: at(from), to: at(selection.window?.to ?? 0n) };
+  return { before: timeSql(before), from: timeSql(from), to: timeSql(selection.window?.to ?? 0n) };
 }
 
 /** Of the day, the first grant of each scope to each subject; of the time before it, the last one to the same. */
@@ -315,7 +296,12 @@ export default defineDetector<Params>({
   parameters: Parameters,
   concerns: (fact) => KINDS.some((k) => k === fact.kind) && fact.outcome === 'success',
   trigger: (params) => privilegedTrigger(KINDS, params.privileged_scopes),
-  candidates,
+  candidates: (scope, params) =>
+    privilegedCandidates(scope, {
+      kinds: KINDS,
+      patterns: params.privileged_scopes,
+      days: params.baseline_days,
+    }),
   history,
   facts,
   evaluate,
