@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { AuthEvent } from '../../model/auth_event.ts';
+import { ENTRY_LENGTH_MAX, readClientList, writeClientList } from '../../model/client_metadata.ts';
 import {
   defineDetector,
   exampleTime,
@@ -107,14 +108,22 @@ interface Risk {
   readonly traits: readonly Trait[];
 }
 
+/** The URIs that a registration states. Of a list that was not stored whole, its first part is better than nothing. */
+function registeredUris(ext: AuthEvent['ext']): readonly string[] {
+  const whole = readClientList(ext, 'redirect_uris');
+  if (whole !== undefined) return whole;
+  const text = ext['redirect_uris'] ?? '';
+  const part = text.split(/\s+/);
+  // What is longer may have been cut within its last URI.
+  return text.length > ENTRY_LENGTH_MAX ? part.slice(0, -1) : part;
+}
+
 /** The risky URIs that an event registers, or sends a user to. */
 function risksOf(event: AuthEvent, params: Params): Risk[] {
   const hadFragment = (event.ext['redirect_uri_had'] ?? '').split(' ').includes('fragment');
   const risks = isDelivery(event)
     ? [{ uri: event.redirect_uri, traits: traitsOf(event.redirect_uri, hadFragment, params) }]
-    : (event.ext['redirect_uris'] ?? '')
-        .split(/\s+/)
-        .map((uri) => ({ uri, traits: traitsOf(uri, false, params) }));
+    : registeredUris(event.ext).map((uri) => ({ uri, traits: traitsOf(uri, false, params) }));
   return risks.filter((r) => r.traits.length > 0);
 }
 
@@ -168,6 +177,9 @@ function quoted(text: string): string {
   return text.replaceAll('.', '\\.');
 }
 
+/** The parts of a list of redirect URIs (model/client_metadata.ts), as one text. */
+const LISTED = sql`arrayStringConcat(mapValues(mapFilter((k, v) -> startsWith(k, 'redirect_uris'), ext)), ' ')`;
+
 /** Rows that `risksOf` may find risky: somewhat more than these. */
 function mayBeRisky(params: Params): Sql {
   const end = '\\.?(:[0-9]*)?([/?#]|$)';
@@ -198,7 +210,7 @@ function candidates(scope: CandidateScope, params: Params): Sql {
 function history(selection: HistorySelection, params: Params): Sql {
   return sql`
     SELECT entity, event_id, at FROM (
-      SELECT client_id AS entity, event_id, any(kind) AS k, any(concat(redirect_uri, '\n', ext['redirect_uris'])) AS uris, any(time) AS at
+      SELECT client_id AS entity, event_id, any(kind) AS k, any(concat(redirect_uri, '\n', ${LISTED})) AS uris, any(time) AS at
       FROM grantscope.auth_events
       WHERE tenant = ${param.string(selection.tenant)} AND ${kindIn(KINDS)}
         AND client_id IN ${param.strings(selection.entities)}
@@ -228,6 +240,11 @@ const send = (t: number, uri: string, more: Partial<ExampleEvent> = {}): Example
   tokens: [{ role: 'issued', type: 'code', ref: exampleRef(`code ${t}`) }],
   ...more,
 });
+/** Takes three entries of `ext`. */
+const LONG_LIST = [
+  ...Array.from({ length: 150 }, (_, i) => `https://shop.example/callback/${i}/after-login`),
+  'http://shop.example/last',
+];
 const expected = (
   t: number,
   uris: string[],
@@ -339,6 +356,19 @@ export default defineDetector<Params>({
           { registrations: 1 },
         ),
       ],
+    },
+    {
+      name: 'fires: the last of a long list of redirect URIs',
+      events: [register(0, '', { ext: writeClientList('redirect_uris', LONG_LIST) })],
+      expect: [expected(0, ['http://shop.example/last'], ['http'], { registrations: 1 })],
+    },
+    {
+      name: 'fires: of a list that was cut, what is left; a URI that was cut itself says nothing',
+      events: [
+        register(0, `http://shop.example/cb https://x.github.io${'a'.repeat(ENTRY_LENGTH_MAX)}`),
+        register(60, `https://shop.example/cb https://x.github.io/${'a'.repeat(ENTRY_LENGTH_MAX)}`),
+      ],
+      expect: [expected(0, ['http://shop.example/cb'], ['http'], { registrations: 1 })],
     },
     {
       name: 'fires: tokens sent in the front channel to a host that nobody holds',
