@@ -15,7 +15,7 @@ import type { Severity } from '../../model/finding.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { param, sql, type Sql } from '../../model/sql.ts';
 import { kindIn, textFacet } from './_ledger.ts';
-import { isoTime, known, mentionOf } from './_origin.ts';
+import { isoTime, known, mentionOf, networkName, sameNetwork } from './_origin.ts';
 import { afterNews, beforeNews, EACH_TOKEN, tokenRowsHistory } from './_token_rows.ts';
 
 const ISSUING: readonly EventKind[] = ['token_issued', 'token_refreshed', 'token_exchanged'];
@@ -80,10 +80,9 @@ function boundIssueOf(input: EvaluateInput<Params>): AuthEvent | undefined {
 
 /** Both are known to come from one network, and nothing says that it was another program. */
 function isFromTheSameOrigin(a: AuthEvent, b: AuthEvent): boolean {
-  const isOneNetwork = a.net.network !== '' && a.net.network === b.net.network;
   const isOther =
     a.net.ua_family !== '' && b.net.ua_family !== '' && a.net.ua_family !== b.net.ua_family;
-  return isOneNetwork && !isOther;
+  return sameNetwork(a, b) && !isOther;
 }
 
 /**
@@ -148,8 +147,8 @@ function evaluate(input: EvaluateInput<Params>): Signal[] {
         presented_keys: known(shown.map((m) => m.event.binding_thumbprint)).slice(0, 20),
         first_mismatch_at: isoTime(first.event),
         mismatches: shown.length,
-        issued_network: issue?.net.network ?? '',
-        networks: known(shown.map((m) => m.event.net.network)).slice(0, 20),
+        issued_network: issue === undefined ? '' : networkName(issue),
+        networks: known(shown.map((m) => networkName(m.event))).slice(0, 20),
         servers: servers.slice(0, 20),
       },
       events: [...(issue === undefined ? [] : [issue]), ...all.map((m) => m.event)],
@@ -256,7 +255,8 @@ export default defineDetector<Params>({
     presented_keys: 'Other thumbprints that it came with (at most 20).',
     first_mismatch_at: 'The first request of the verdict.',
     mismatches: 'Records of the verdict (of at most 20 per key and kind).',
-    issued_network: 'Network that the token was issued to; empty where unknown.',
+    issued_network:
+      'Network that the token was issued to: its autonomous system where known, else its prefix; empty where unknown.',
     networks: 'Networks of these requests (at most 20).',
     servers: 'Instances that told of them (at most 20).',
   },
@@ -348,6 +348,22 @@ export default defineDetector<Params>({
         rejected(60, { ...HOME, ip_role: 'client_backend' }),
       ],
       expect: [finding('new_key', 60, { binding: 'mtls' })],
+    },
+    {
+      name: 'new key: another prefix of the autonomous system that the token was issued to',
+      events: [
+        issued('access', { net: { ...HOME, asn: 64_500 } }),
+        rejected(60, { ...HOME, network: AWAY.network, asn: 64_500 }),
+      ],
+      expect: [finding('new_key', 60, { issued_network: 'AS64500', networks: ['AS64500'] })],
+    },
+    {
+      name: 'refused key: another autonomous system',
+      events: [
+        issued('access', { net: { ...HOME, asn: 64_500 } }),
+        rejected(60, { ...HOME, network: AWAY.network, asn: 64_501 }),
+      ],
+      expect: [finding('refused_key', 60, { issued_network: 'AS64500', networks: ['AS64501'] })],
     },
     {
       name: 'silent: one key all along, a resource server that says nothing, one that knows no key',

@@ -12,7 +12,7 @@ import {
 import { exampleRef } from '../../model/example_ref.ts';
 import { param, sql } from '../../model/sql.ts';
 import { inSlice, ledgerCondition, tokenHistory, touchedOutsideSlices } from './_ledger.ts';
-import { isoTime, known, mentionOf, timeMs } from './_origin.ts';
+import { isoTime, known, mentionOf, networkName, sameNetwork, timeMs } from './_origin.ts';
 
 const KINDS = ['code_redeemed', 'token_issued', 'token_request_failed'] as const;
 const LEDGER = { kinds: KINDS, types: ['code'], roles: ['consumed', 'presented'] } as const;
@@ -43,7 +43,7 @@ function isSameCaller(a: AuthEvent, b: AuthEvent): boolean {
   if (a.client.id !== b.client.id) return false;
   if (a.net.client_ip !== '' && b.net.client_ip !== '') return a.net.client_ip === b.net.client_ip;
   // Without addresses the network has to do; unknown is not the same.
-  return a.net.network !== '' && a.net.network === b.net.network;
+  return sameNetwork(a, b);
 }
 
 function evaluate(input: EvaluateInput<Params>): Signal[] {
@@ -79,7 +79,7 @@ function evaluate(input: EvaluateInput<Params>): Signal[] {
         repeats: repeats.length,
         accepted_again: isAccepted,
         clients: known(all.map((e) => e.client.id)),
-        networks: known(all.map((e) => e.net.network)),
+        networks: known(all.map(networkName)),
       },
       events: [firstUse, ...repeats],
       tokenRefs: [input.entity],
@@ -156,7 +156,7 @@ export default defineDetector<Params>({
     repeats: 'Redemptions after the first success.',
     accepted_again: 'Whether tokens were issued for a repeat.',
     clients: 'Clients that redeemed it.',
-    networks: 'Networks they came from.',
+    networks: 'Networks they came from: autonomous systems where known, else prefixes.',
   },
   needs: ['tokens.ref', 'tokens.type', 'tokens.role', 'outcome', 'client.id', 'net.client_ip'],
   kinds: KINDS,
@@ -295,6 +295,22 @@ export default defineDetector<Params>({
         redeem(1, 'failure', { network: AWAY.network }),
       ],
       expect: [finding('replay', 'high', evidence(1, { networks: [HOME.network, AWAY.network] }))],
+    },
+    {
+      name: 'retry: without addresses, two prefixes of one autonomous system are one caller',
+      events: [
+        redeem(0, 'success', { network: HOME.network, asn: 64_500 }),
+        redeem(1, 'failure', { network: AWAY.network, asn: 64_500 }),
+      ],
+      expect: [finding('retry', 'low', evidence(1, { networks: ['AS64500'] }))],
+    },
+    {
+      name: 'replay: without addresses, another autonomous system is another caller',
+      events: [
+        redeem(0, 'success', { network: HOME.network, asn: 64_500 }),
+        redeem(1, 'failure', { network: AWAY.network, asn: 64_501 }),
+      ],
+      expect: [finding('replay', 'high', evidence(1, { networks: ['AS64500', 'AS64501'] }))],
     },
     {
       name: 'replay: two callers of whom nothing is known are not the same',
