@@ -70,6 +70,7 @@ function compiled(rule: string, source: string, mutants: readonly Mutant[]): rea
 async function run(trial: Trial, rule: string, source: string): Promise<Outcome> {
   const began = performance.now();
   const mutants = mutantsOf(`${rule}.ts`, source).filter(isChosen);
+  await trial.checkUnchanged(source);
   const passed: Mutant[] = [];
   for (const mutant of mutants) if (!(await trial.isKilled(source, mutant))) passed.push(mutant);
   const survivors = compiled(rule, source, passed);

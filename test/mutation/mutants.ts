@@ -47,12 +47,12 @@ export function mutantsOf(fileName: string, source: string): Mutant[] {
       if (isUnstated(node) || ts.isTypeNode(node)) return;
       if (isLimit(node)) return;
       if (ts.isVariableDeclaration(node) && unstated.has(node.name.getText())) return;
-      for (const { target, text } of changesOf(node, mayWiden)) {
+      for (const { target, text, label } of changesOf(node, mayWiden)) {
         const start = target.getStart(file);
         const before = source.slice(start, target.end);
         if (text === before) continue;
         const line = file.getLineAndCharacterOfPosition(start).line + 1;
-        const name = `${nameOf(root)}: ${shownChange(source, root, target, text)}`;
+        const name = `${nameOf(root)}: ${label ?? shownChange(source, root, target, text)}`;
         const at = { name, line, before, after: text, start, end: target.end };
         const mayBreakTypes = !ts.isNumericLiteral(target) && !ts.isTemplateLiteral(target);
         mutants.push({ ...at, mayBreakTypes, needsEngine: engine.has(root) });
@@ -165,6 +165,19 @@ function isReference(node: ts.Identifier): boolean {
   return !ts.isPropertySignature(parent) && !ts.isBindingElement(parent);
 }
 
+/** Names that are declared inside of a node, and so hide what the file declares. */
+function namesWithin(root: ts.Node): ReadonlySet<string> {
+  const names = new Set<string>();
+  const visit = (node: ts.Node): void => {
+    const isOwn =
+      ts.isVariableDeclaration(node) || ts.isParameter(node) || ts.isBindingElement(node);
+    if (node !== root && isOwn && ts.isIdentifier(node.name)) names.add(node.name.text);
+    ts.forEachChild(node, visit);
+  };
+  visit(root);
+  return names;
+}
+
 /** Top-level statements and definition properties that logic is made of, and those that queries depend on. */
 function reach(file: ts.SourceFile): {
   readonly logic: ReadonlySet<ts.Node>;
@@ -189,8 +202,9 @@ function reach(file: ts.SourceFile): {
     const take = (node: ts.Node): void => {
       if (found.has(node)) return;
       found.add(node);
+      const own = namesWithin(node);
       const visit = (inner: ts.Node): void => {
-        const isUse = ts.isIdentifier(inner) && isReference(inner);
+        const isUse = ts.isIdentifier(inner) && isReference(inner) && !own.has(inner.text);
         const next = isUse ? declared.get(inner.text) : undefined;
         if (next !== undefined) take(next);
         ts.forEachChild(inner, visit);
@@ -212,6 +226,8 @@ function reach(file: ts.SourceFile): {
 interface Change {
   readonly target: ts.Node;
   readonly text: string;
+  /** Absent: before and after are shown. */
+  readonly label?: string;
 }
 
 const COMPARISONS: Readonly<Partial<Record<ts.SyntaxKind, readonly string[]>>> = {
@@ -271,7 +287,8 @@ function numberChanges(node: ts.NumericLiteral): Change[] {
 
 /** What a parameter may be set to at most is no condition: `min` and `max` of a schema. */
 function isBound(node: ts.Node): boolean {
-  const call = node.parent;
+  let call = node.parent;
+  while (ts.isBinaryExpression(call)) call = call.parent;
   if (!ts.isCallExpression(call) || !ts.isPropertyAccessExpression(call.expression)) return false;
   const inSchema = call.expression.expression.getText().startsWith('z');
   return inSchema && ['min', 'max', 'length'].includes(call.expression.name.text);
@@ -285,7 +302,11 @@ function memberChanges(node: ts.ArrayLiteralExpression): Change[] {
       .filter((_, j) => j !== i)
       .map((m) => m.getText())
       .join(', ');
-  return members.map((_, i) => ({ target: node, text: `[${rest(i)}]` }));
+  return members.map((m, i) => ({
+    target: node,
+    text: `[${rest(i)}]`,
+    label: `without ${m.getText()}`,
+  }));
 }
 
 const METHODS: Readonly<Record<string, string>> = {

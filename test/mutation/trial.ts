@@ -21,6 +21,11 @@ import { RememberingStore } from './remembering_store.ts';
 
 const ALL_TIME = { from: 0n, to: 4_102_444_800_000_000_000n };
 
+const NO_CHANGE: Omit<Mutant, 'needsEngine'> = {
+  ...{ name: 'unchanged', line: 1, before: '', after: '' },
+  ...{ start: 0, end: 0, mayBreakTypes: false },
+};
+
 type Input = Omit<EvaluateInput<unknown>, 'params'>;
 
 /** An example as the unchanged rule saw it. */
@@ -80,6 +85,16 @@ export class Trial {
     // Those that fire notice most changes, and the first to notice ends a trial.
     seen.sort((a, b) => b.example.expect.length - a.example.expect.length);
     return new Trial(memory, rulesFolder, folder, seen);
+  }
+
+  /**
+   * Throws where the source fails its own examples on the way that mutants go: then each would count as killed. So it is
+   * where a file was changed since this process began.
+   */
+  async checkUnchanged(source: string): Promise<void> {
+    for (const needsEngine of [true, false])
+      if (await this.isKilled(source, { ...NO_CHANGE, needsEngine }))
+        throw new Error('the rule fails its own examples when it is loaded anew');
   }
 
   async isKilled(source: string, mutant: Mutant): Promise<boolean> {
