@@ -28,7 +28,7 @@ describe('schema', () => {
 
   it('is on the disk before a segment of the durable buffer is forgotten', async () => {
     const rows = await opened.store.query<{ name: string; isDurable: number }>(
-      sql`SELECT name, create_table_query LIKE '%fsync_after_insert = 1, fsync_part_directory = 1%' AS isDurable FROM system.tables WHERE database = 'grantscope' AND engine LIKE '%MergeTree' ORDER BY name`,
+      sql`SELECT name, create_table_query LIKE '%fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, old_parts_lifetime = 60%' AS isDurable FROM system.tables WHERE database = 'grantscope' AND engine LIKE '%MergeTree' ORDER BY name`,
     );
     expect(rows.length).toBeGreaterThan(20);
     expect(rows.filter((r) => r.isDurable === 0).map((r) => r.name)).toEqual([]);
