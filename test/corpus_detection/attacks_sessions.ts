@@ -163,7 +163,7 @@ const twoHolders: Attack = {
     const own = chain.refresh(v.at, v.net, shared);
     const copy = chain.refresh(stolenAt, thief, shared);
     const call = (at: number, token: string, net: Net, route: string): void =>
-      ground.add(at, { ...api(token, net, route), client: v.common.client ?? {} });
+      ground.add(at, { ...api(token, net, route), client: v.common.client });
     call(v.at + 2_000, own.access, v.net, '/orders');
     call(stolenAt + 3_000, copy.access, thief, '/export');
     call(v.at + 20 * MINUTE_MS, own.access, v.net, '/profile');
@@ -210,7 +210,7 @@ const recordedProof: Attack = {
     const client = { id: random.pick(clientsOf('dpop')).id };
     const request = (at: number, net: Net, route: string, proofRef: string): void =>
       ground.add(at, {
-        ...{ ...api(token, net, route), client, subject: v.common.subject ?? {} },
+        ...{ ...api(token, net, route), client, subject: v.common.subject },
         ...{ binding: 'dpop', binding_thumbprint: key },
         ...{ http: { method: 'GET', route, status: 200 }, corr: { trace_id: corpus.ref() } },
         tokens: [
@@ -256,7 +256,7 @@ const servedElsewhere: Attack = {
     const movedAt = v.at + random.int(1, 9) * MINUTE_MS;
     const call = (at: number, resource: string, instance: string): void =>
       ground.add(at, {
-        ...{ ...api(token, v.net, '/list'), client: v.common.client ?? {} },
+        ...{ ...api(token, v.net, '/list'), client: v.common.client },
         ...{ audience: ['https://api.example.com'], resource: [resource] },
         source: { id: 'envoy', instance },
       });
@@ -293,7 +293,7 @@ const linkWithToken: Attack = {
     const links = random.int(2, 6);
     const call = (at: number, route: string, ext: Record<string, string> = {}): void =>
       ground.add(at, {
-        ...{ ...api(token, v.net, route), client: v.common.client ?? {} },
+        ...{ ...api(token, v.net, route), client: v.common.client },
         ...{ resource: [api1], audience: [api1], ext },
       });
     call(v.at, '/files');
@@ -410,7 +410,7 @@ const unboundUse: Attack = {
     const client = { id: random.pick(clientsOf('dpop')).id };
     const [own, other] = [corpus.ref(), corpus.ref()].map((r) => r.replaceAll('-', ''));
     const usedAt = v.at + random.int(30, 280) * 1_000;
-    const bound = { binding: 'dpop', client, subject: v.common.subject ?? {} } as const;
+    const bound = { binding: 'dpop', client, subject: v.common.subject } as const;
     const call = (net: Net, key: string): Happening => ({
       ...{ ...api(token, net, '/orders'), ...bound, binding_thumbprint: key },
       corr: { trace_id: corpus.ref() },

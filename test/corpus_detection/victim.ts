@@ -15,7 +15,9 @@ export interface Victim {
   readonly at: number;
   readonly net: Net;
   /** What all events of the server about the session share. */
-  readonly common: Pick<Happening, 'source' | 'issuer' | 'client' | 'subject' | 'grant_ref'>;
+  readonly common: Required<
+    Pick<Happening, 'source' | 'issuer' | 'client' | 'subject' | 'grant_ref'>
+  >;
   /** Family of the user agent. */
   readonly agent: string;
   /** Rotation family of the refresh tokens. */
