@@ -119,7 +119,7 @@ describe('every operation', () => {
     ['VaultAccessPolicyChangedEventGridNotification', 'policy_changed'],
     ...['KeyRecover', 'SomethingNew', 'toString', '__proto__'].map((o) => [o, 'unclassified']),
   ])('%s is %s', (operation, kind) => {
-    const event = one({ operation: operation! });
+    const event = one({ operation: operation });
     expect([event.kind, event.source.raw_type, event.key.operation]).toEqual([
       kind,
       operation,
