@@ -223,5 +223,20 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'by default a pause of more than six hours begins a new episode, and so does midnight; every kind of grant counts',
+      clients: [SHOP],
+      events: [
+        issue(-21_600.001, ['admin']),
+        issue(0, ['admin'], { kind: 'token_refreshed' }),
+        issue(21_600, ['admin'], { kind: 'token_exchanged' }),
+        issue(43_200, ['admin']),
+      ],
+      expect: [
+        expected(-21_600.001, ['admin'], ['openid', 'orders:read']),
+        expected(0, ['admin'], ['openid', 'orders:read'], { grants: 2 }),
+        expected(43_200, ['admin'], ['openid', 'orders:read']),
+      ],
+    },
   ],
 });

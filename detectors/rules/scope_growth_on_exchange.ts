@@ -336,5 +336,29 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'fires where the exchanged token came of a refresh',
+      events: [
+        issue(0, { kind: 'token_refreshed', grant_type: 'refresh_token' }),
+        exchange(5, ['admin'], []),
+      ],
+      expect: [grew(5, ['admin'], [])],
+    },
+    {
+      name: 'silent: one of several audiences that are stated, or those of the exchanged token are unknown',
+      parameters: { allowed_audiences: ['https://*.internal.example', 'https://pay.example'] },
+      events: [
+        issue(0),
+        exchange(5, [], ['https://pay.example']),
+        issue(0, {
+          audience: [],
+          tokens: [{ role: 'issued', type: 'access', ref: exampleRef('for anybody') }],
+        }),
+        exchange(6, [], ['https://bank.example'], {
+          tokens: [{ role: 'subject', type: 'access', ref: exampleRef('for anybody') }],
+        }),
+      ],
+      expect: [],
+    },
   ],
 });

@@ -253,5 +253,41 @@ export default defineDetector<Params>({
       events: [issue(0, ['openid']), refresh(1, ['openid', 'admin'], { outcome: 'failure' })],
       expect: [],
     },
+    {
+      name: 'fires where a single scope was granted, and tells every refresh that went beyond it',
+      parameters: { ignored_scopes: ['basic'], exclude_clients: ['console'] },
+      events: [
+        issue(0, ['openid']),
+        refresh(1, ['openid', 'basic']),
+        refresh(2, ['openid', 'admin', 'basic']),
+        refresh(3, ['admin']),
+      ],
+      expect: [
+        {
+          ...grew(GRANT),
+          evidence: { ...grew(GRANT).evidence, granted_scopes: ['openid'], refreshes: 2 },
+        },
+      ],
+    },
+    {
+      name: 'silent: ignored scopes and excluded clients',
+      parameters: { ignored_scopes: ['basic'], exclude_clients: ['console'] },
+      events: [
+        issue(0, ['openid']),
+        refresh(1, ['openid', 'basic']),
+        refresh(2, ['openid', 'admin'], { client: { id: 'console' } }),
+      ],
+      expect: [],
+    },
+    {
+      name: 'silent: the grant does not tell its scopes, or is told for a time after the refresh',
+      events: [
+        issue(0, []),
+        refresh(1, ['openid']),
+        refresh(2, ['openid', 'admin']),
+        { t: 3, kind: 'consent_granted', ...base, scopes_granted: ['openid'] },
+      ],
+      expect: [],
+    },
   ],
 });

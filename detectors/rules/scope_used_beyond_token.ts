@@ -306,5 +306,39 @@ export default defineDetector<Params>({
       events: [userinfo(0, ['orders:read'])],
       expect: [],
     },
+    {
+      name: 'by default a pause of more than six hours begins a new episode, and so does midnight',
+      events: [-21_600.001, 0, 21_600, 43_200].map((t) => userinfo(t, ['orders:read'])),
+      expect: [
+        { t: -21_600.001, calls: 1 },
+        { t: 0, calls: 2 },
+        { t: 43_200, calls: 1 },
+      ].map(({ t, calls }) =>
+        expected(t, ['GET userinfo'], { resources: [], needed_scopes: ['openid'], calls }),
+      ),
+    },
+    {
+      name: 'an entry for another route or another API is none that fits',
+      parameters: {
+        route_scopes: [
+          { route: '/stock', any_of: ['stock:write'] },
+          { route: '/orders', resource: 'archive-api', any_of: ['archive:write'] },
+          { route: '/orders', any_of: ['orders:write'] },
+        ],
+      },
+      events: [call(0, 'POST /orders', ['orders:read'])],
+      expect: [expected(0, ['POST /orders'])],
+    },
+    {
+      name: 'silent: one of several scopes opens the first entry that fits, whatever a later one needs',
+      parameters: {
+        route_scopes: [
+          { route: '/orders', any_of: ['orders:write'] },
+          { route: '/orders*', any_of: ['admin'] },
+        ],
+      },
+      events: [call(0, 'POST /orders', ['orders:write', 'openid'])],
+      expect: [],
+    },
   ],
 });

@@ -261,5 +261,19 @@ export default defineDetector<Params>({
       events: [call(0, '/socket/7'), call(1, '/orders', { client: { id: 'old-app' } })],
       expect: [],
     },
+    {
+      name: 'by default one call is told, a pause of more than six hours begins a new episode, and so does midnight',
+      events: [
+        call(-21_600.001, '/orders'),
+        call(0, '/orders', { kind: 'token_introspected' }),
+        refuse(21_600, '/orders', { kind: 'token_rejected' }),
+        call(43_200, '/orders'),
+      ],
+      expect: [
+        expected(-21_600.001, { calls: 1, accepted: 1, routes: ['/orders'] }),
+        expected(0, { calls: 2, accepted: 1, routes: ['/orders'] }),
+        expected(43_200, { calls: 1, accepted: 1, routes: ['/orders'] }),
+      ],
+    },
   ],
 });

@@ -159,6 +159,11 @@ const expected = (
     ...more,
   },
 });
+/** In the order of evidence. */
+const STANDING = [
+  ...['acr', 'basic', 'email', 'offline_access'],
+  ...['openid', 'profile', 'roles', 'web-origins'],
+];
 
 export default defineDetector<Params>({
   id: 'unexpected_scope_grant',
@@ -270,6 +275,36 @@ export default defineDetector<Params>({
         grant(0, ['a'], ['a', 'uma_protection']),
         grant(1, ['a'], ['admin'], { client: { id: 'console' } }),
       ],
+      expect: [],
+    },
+    {
+      name: 'by default a pause of more than six hours begins a new episode, and so does midnight',
+      events: [
+        grant(-21_600.001, ['a'], ['b']),
+        grant(0, ['a'], ['b']),
+        grant(21_600, ['a'], ['b'], { kind: 'token_exchanged' }),
+        grant(43_200, ['a'], ['b']),
+      ],
+      expect: [
+        expected(-21_600.001, 'unexpected_scope', ['b'], ['a']),
+        expected(0, 'unexpected_scope', ['b'], ['a'], { grants: 2 }),
+        expected(43_200, 'unexpected_scope', ['b'], ['a']),
+      ],
+    },
+    {
+      name: 'info for all scopes together that servers add by themselves',
+      events: [grant(0, ['a'], ['a', ...STANDING])],
+      expect: [expected(0, 'standing_scope', STANDING, ['a'])],
+    },
+    {
+      name: 'a standing scope beside another one does not make it less',
+      events: [grant(0, ['a'], ['b', 'openid'])],
+      expect: [expected(0, 'unexpected_scope', ['b', 'openid'], ['a'])],
+    },
+    {
+      name: 'silent: asked for by default beside a named scope, by one of several endings',
+      parameters: { open_suffixes: ['.default', '/all'] },
+      events: [grant(0, ['openid', 'api://reports/.default'], ['openid', 'reports:read'])],
       expect: [],
     },
   ],
