@@ -36,6 +36,7 @@ const PLAN: readonly { readonly full: string; readonly quick: string }[] = [
   { full: 'disk --events 1000000', quick: 'disk --events 200000' },
   { full: 'timeline --events 100000000', quick: 'timeline --quick' },
   { full: 'panels --events 100000000', quick: 'panels --quick' },
+  { full: 'sweep --events 100000000', quick: 'sweep --quick' },
 ];
 
 /** A file of this folder that is neither this one nor a part of a program (`_name.ts`). */
