@@ -384,5 +384,119 @@ export default defineDetector<Params>({
       events: [issued(), redeemed(20, { client: { id: 'broker' } })],
       expect: [],
     },
+    ...VERIFIER_ERRORS.slice(1).map((code) => ({
+      name: `injection: the server says ${code}`,
+      events: [issued(), refused(20, { error: { code }, net: AWAY })],
+      expect: [finding('injection', 'high', ['pkce'], 20, { presented_network: AWAY.network })],
+    })),
+    {
+      name: 'injection: told by the issue of tokens alone; a challenge that is unknown differs from nothing',
+      events: [
+        issued({ pkce: 'unknown' }),
+        redeemed(20, { kind: 'token_issued', client: { id: 'other-app' }, pkce: 'S256' }),
+      ],
+      expect: [
+        finding('injection', 'critical', ['client'], 20, {
+          accepted: true,
+          presented_by: 'other-app',
+        }),
+      ],
+    },
+    {
+      name: 'injection: what the token request leaves out is not different',
+      events: [
+        issued(),
+        refused(20, { error: VERIFIER, net: AWAY, client: { id: '' }, redirect_uri: '' }),
+      ],
+      expect: [
+        finding('injection', 'high', ['pkce'], 20, {
+          presented_by: '',
+          presented_redirect_uri: '',
+          presented_network: AWAY.network,
+        }),
+      ],
+    },
+    {
+      name: 'injection: what the authorization request leaves out is not different',
+      events: [
+        issued({ client: { id: '' }, redirect_uri: '' }),
+        refused(20, { error: VERIFIER, net: AWAY }),
+      ],
+      expect: [
+        finding('injection', 'high', ['pkce'], 20, {
+          issued_to: '',
+          issued_redirect_uri: '',
+          presented_network: AWAY.network,
+        }),
+      ],
+    },
+    {
+      name: 'injection: two places that are both unknown are not the same',
+      events: [issued({ net: {} }), refused(20, { error: VERIFIER })],
+      expect: [finding('injection', 'high', ['pkce'], 20, { issued_network: '' })],
+    },
+    {
+      name: 'injection: from the same place, but accepted',
+      events: [issued(), redeemed(20, { pkce: 'none', net: HOME })],
+      expect: [
+        finding('injection', 'critical', ['pkce'], 20, {
+          accepted: true,
+          presented_network: HOME.network,
+        }),
+      ],
+    },
+    {
+      name: 'injection: from the same place, but by another client as well',
+      events: [issued(), refused(20, { net: HOME, client: { id: 'other-app' }, error: VERIFIER })],
+      expect: [
+        finding('injection', 'high', ['client', 'pkce'], 20, {
+          presented_by: 'other-app',
+          presented_network: HOME.network,
+        }),
+      ],
+    },
+    {
+      name: 'injection: from the same place by another client alone',
+      events: [issued(), refused(20, { net: HOME, client: { id: 'other-app' } })],
+      expect: [
+        finding('injection', 'high', ['client'], 20, {
+          presented_by: 'other-app',
+          presented_network: HOME.network,
+        }),
+      ],
+    },
+    {
+      name: 'injection: of several attempts the first that was accepted is shown; an issue told twice was when it was first told',
+      events: [
+        issued(),
+        issued({ t: 5 }),
+        refused(10, { client: { id: 'first' } }),
+        redeemed(20, { client: { id: 'second' } }),
+        redeemed(30, { client: { id: 'third' } }),
+      ],
+      expect: [
+        finding('injection', 'critical', ['client'], 20, {
+          accepted: true,
+          attempts: 3,
+          presented_by: 'second',
+        }),
+      ],
+    },
+    {
+      name: 'injection: of refused attempts the first from elsewhere is shown, with all that differs in any',
+      events: [
+        issued(),
+        refused(2, { net: HOME, error: VERIFIER }),
+        refused(20, { net: AWAY, client: { id: 'other-app' } }),
+        refused(30, { net: AWAY, redirect_uri: 'https://evil.example/cb' }),
+      ],
+      expect: [
+        finding('injection', 'high', ['client', 'redirect_uri'], 20, {
+          attempts: 3,
+          presented_by: 'other-app',
+          presented_network: AWAY.network,
+        }),
+      ],
+    },
   ],
 });

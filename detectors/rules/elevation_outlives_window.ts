@@ -425,5 +425,101 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'fires for tokens of a refresh and of an exchange, used wherever tokens are',
+      events: [
+        elevate(0),
+        end(HOUR),
+        { ...issue(1, ['cluster:admin']), kind: 'token_refreshed' as const },
+        {
+          ...issue(2, ['cluster:admin'], exampleRef('exchanged')),
+          kind: 'token_exchanged' as const,
+        },
+        use(2 * HOUR, {
+          kind: 'token_validated',
+          tokens: [
+            { role: 'presented', type: 'access', ref: TOKEN },
+            { role: 'presented', type: 'dpop_proof', ref: exampleRef('proof') },
+          ],
+        }),
+        use(3 * HOUR, {
+          kind: 'userinfo_accessed',
+          scopes_granted: ['cluster:admin', 'openid'],
+          tokens: [{ role: 'presented', type: 'access', ref: exampleRef('exchanged') }],
+        }),
+      ],
+      expect: [expected('event', { ended: HOUR, used: 2 * HOUR }, { uses: 2 })],
+    },
+    {
+      name: 'the first end counts, and one at the moment of the elevation, or of its expiry',
+      events: [
+        elevate(0, {
+          tokens: [{ role: 'issued', type: 'access', ref: TOKEN, expires_at: after(0) }],
+        }),
+        end(0),
+        end(3 * HOUR),
+        issue(0, ['cluster:admin'], exampleRef('issued at once')),
+        use(61, {
+          tokens: [{ role: 'presented', type: 'access', ref: exampleRef('issued at once') }],
+        }),
+      ],
+      expect: [expected('event', { ended: 0, used: 61 })],
+    },
+    {
+      name: 'of several expiries the last counts, and an end before it more',
+      events: [
+        elevate(0, {
+          tokens: [
+            { role: 'issued', type: 'access', ref: TOKEN, expires_at: after(HOUR) },
+            {
+              ...{ role: 'issued', type: 'access', ref: exampleRef('longer') },
+              expires_at: after(2 * HOUR),
+            },
+          ],
+        }),
+        use(1.5 * HOUR),
+        use(2 * HOUR + 61),
+        elevate(3 * HOUR, {
+          tokens: [{ role: 'issued', type: 'access', ref: TOKEN, expires_at: after(6 * HOUR) }],
+        }),
+        end(4 * HOUR),
+        use(5 * HOUR),
+      ],
+      expect: [expected('expiry', { ended: 2 * HOUR, used: 2 * HOUR + 61 }, { uses: 2 })],
+    },
+    {
+      name: 'a use between two elevations is late; one at the moment of the second is not',
+      events: [
+        elevate(0),
+        end(HOUR),
+        issue(1, ['cluster:admin']),
+        use(2 * HOUR),
+        elevate(3 * HOUR),
+        use(3 * HOUR),
+        end(4 * HOUR),
+      ],
+      expect: [expected('event', { ended: HOUR, used: 2 * HOUR })],
+    },
+    {
+      name: 'silent: the scope was there before; the end that failed is none, and to tell it is no use',
+      events: [
+        issue(-60, ['cluster:admin'], exampleRef('standing token')),
+        elevate(0),
+        issue(1, ['cluster:admin']),
+        end(HOUR, { outcome: 'failure' }),
+        use(2 * HOUR),
+        end(3 * HOUR),
+        use(5 * HOUR, {
+          tokens: [{ role: 'presented', type: 'access', ref: exampleRef('standing token') }],
+        }),
+        end(6 * HOUR, { tokens: [{ role: 'presented', type: 'access', ref: TOKEN }] }),
+      ],
+      expect: [],
+    },
+    {
+      name: 'silent: the elevation failed',
+      events: [elevate(0, { outcome: 'failure' }), issue(1, ['cluster:admin']), use(20 * HOUR)],
+      expect: [],
+    },
   ],
 });
