@@ -237,6 +237,22 @@ function planted(text: string, c: string): Record<string, SourceRecord> {
         jwt: { iss: text, sub: c, jti: c, scope: text, aud: [text], cnf: { jkt: text } },
       },
     }),
+    nginx: json({
+      ...{ msec: '1767225600.250', status: 401, hostname: text, host: text, remote_addr: text },
+      ...{
+        request_method: text,
+        request_uri: `/x?access_token=${c}&code=${c}#${c}`,
+        remote_user: c,
+      },
+      ...{ http_user_agent: text, request_id: text, www_authenticate: text, args: text },
+      ...{ http_authorization: `Bearer ${c}`, http_dpop: c, http_cookie: text, http_referer: text },
+      claims: { iss: text, sub: c, jti: c, scope: text, aud: [text], cnf: { jkt: text } },
+    }),
+    nginx_line: {
+      form: 'text',
+      line: `10.0.0.7 - ${c} [01/Jan/2026:00:00:00 +0000] "GET /x?access_token=${c} HTTP/1.1" 401 1 "https://h/cb?code=${c}" "x code=${c} Bearer ${c}"`,
+    },
+    ...gatewayRecords(text, c),
     oidc_provider: json({
       ...{ event: 'grant.error', time, id: text, client_id: text, account_id: c, session_uid: c },
       params: {
@@ -280,6 +296,58 @@ function planted(text: string, c: string): Record<string, SourceRecord> {
       ext: { note: text, client_secret: c, [`state=${c}`]: 'x' },
       access_token: c,
     }),
+  };
+}
+
+/** The same of requests that gateways tell with their headers. */
+function gatewayRecords(text: string, c: string): Record<string, SourceRecord> {
+  const json = (value: unknown): SourceRecord => ({ form: 'json', value });
+  const secrets = { cookie: c, apikey: c, authorization: `Bearer ${c}`, dpop: c, referer: text };
+  const shown = { host: text, 'user-agent': text, 'x-forwarded-for': text, 'x-request-id': text };
+  const request = {
+    method: text,
+    headers: { ...secrets, ...shown },
+    body: text,
+    querystring: { c },
+  };
+  const uri = `/x?access_token=${c}&state=${c}`;
+  const challenge = {
+    'www-authenticate': `Bearer error="invalid_token", error_description="code=${c}"`,
+  };
+  const response = { status: 401, headers: { ...challenge, 'set-cookie': c }, body: text };
+  const called = { request: { ...request, uri, url: `https://u:${c}@h${uri}` }, response };
+  return {
+    kong: json({
+      ...{ ...called, started_at: 1_767_225_600_123, client_ip: text, source: text },
+      ...{ consumer: { id: text, username: text }, service: { name: text }, route: { name: text } },
+    }),
+    apisix: json({
+      ...{ ...called, start_time: 1_767_225_600_123, client_ip: text, route_id: text },
+      ...{ consumer: { username: text }, server: { hostname: text }, service_id: text },
+    }),
+    traefik: json({
+      ...{ StartUTC: '2026-01-01T00:00:00Z', DownstreamStatus: 401, RequestMethod: text },
+      ...{ RequestPath: uri, RequestHost: text, RouterName: text, ServiceName: text },
+      ...{ ClientHost: text, ClientAddr: text, ClientUsername: c, 'request_User-Agent': text },
+      ...{ request_Authorization: `Bearer ${c}`, request_Cookie: c, 'request_X-Request-Id': text },
+      'downstream_Www-Authenticate': challenge['www-authenticate'],
+    }),
+    aws_api_gateway: json({
+      ...{ requestTimeEpoch: 1_767_225_600_123, status: 401, httpMethod: text, resourcePath: uri },
+      ...{ domainName: text, apiId: text, accountId: text, requestId: text, principalId: c },
+      ...{ 'identity.userAgent': text, 'identity.sourceIp': text, 'authorizer.error': text },
+      authorizer: { claims: { iss: text, sub: c, jti: c, scope: text, aud: text } },
+      'error.responseType': text,
+    }),
+    oauth2_proxy: json({
+      ...{ timestamp: '2026/01/01 00:00:00', client: text, request_id: text, username: c },
+      ...{ host: text, request_method: text, upstream: text, user_agent: text, status_code: 302 },
+      request_uri: `/oauth2/callback?code=${c}&state=${c}`,
+    }),
+    oauth2_proxy_line: {
+      form: 'text',
+      line: `203.0.113.9 - r1 - ${c} [2026/01/01 00:00:00] [AuthFailure] Invalid code=${c} Session{token:${c}}`,
+    },
   };
 }
 
