@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { renderSloReference } from '../alerts/reference.ts';
-import { loadSources } from '../collector/registry.ts';
 import { renderDetectorReference } from '../detectors/reference.ts';
 import { REJECT_CODES } from '../model/define_source.ts';
 import { configSchemas } from '../runtime/config.ts';
@@ -11,8 +10,11 @@ import { ERROR_CODES } from '../runtime/errors.ts';
 import { createRuntime } from './context.ts';
 import { ROLES } from './roles.ts';
 import { serve } from './serve.ts';
+import { formsOf, loadUsedSources, renderSourcePages } from './source_pages.ts';
 
-/** Pages of `docs/reference/`, by path: each follows from definitions, none is written by hand. */
+/**
+ * Pages of `docs/reference/`, by path, which follow from definitions; and those of `docs/sources/`, of which a part does.
+ */
 export async function generateReference(): Promise<Record<string, string>> {
   return {
     'docs/reference/detectors.md': await renderDetectorReference(),
@@ -22,6 +24,7 @@ export async function generateReference(): Promise<Record<string, string>> {
     'docs/reference/grantscope.schema.json': `${JSON.stringify(configSchemas().yaml, null, 2)}\n`,
     'docs/reference/errors.md': renderErrors(),
     'docs/reference/metrics.md': await renderMetrics(),
+    ...(await renderSourcePages()),
   };
 }
 
@@ -36,17 +39,31 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 }
 
 async function renderSources(): Promise<string> {
-  const sources = [...(await loadSources()).values()];
-  const pages = sources.map((s) =>
+  const used = await loadUsedSources();
+  const overview = table(
+    ['source', 'fields', 'detectors that work', 'with databases', 'blind', 'SLIs', 'confirmed by'],
+    used.map(({ source, use }) => [
+      `[\`${source.id}\`](../sources/${source.id}.md)`,
+      String(source.provides.length),
+      String(use.works.length),
+      String(use.works_with_databases.length),
+      String(use.blind.length),
+      String(use.slis.length),
+      source.confirmed_by.replaceAll('_', ' '),
+    ]),
+  );
+  const pages = used.map(({ source: s }) =>
     [
       `## ${s.title} (\`${s.id}\`)`,
       s.description,
-      `Send to: \`POST /v1/events/${s.id}\`, ${s.forms.map((f) => (f === 'json' ? 'JSON (NDJSON, array, object)' : 'text lines')).join(' or ')}. Confirmed by: ${s.confirmed_by.replaceAll('_', ' ')}.`,
+      `Send to: \`POST /v1/events/${s.id}\`, ${formsOf(s)}. Confirmed by: ${s.confirmed_by.replaceAll('_', ' ')}. How to connect it, and which detectors work: [${s.id}](../sources/${s.id}.md).`,
       `Fields it can fill: ${s.provides.map((p) => `\`${p}\``).join(', ')}.`,
       `References: ${s.references.join('; ')}`,
     ].join('\n\n'),
   );
-  return `${GENERATED}# Sources\n\n${pages.join('\n\n')}\n`;
+  const head =
+    'A detector works with a source that has events of a kind that it reads and can fill every field that it needs; it is blind where a field is missing. Some fields come from databases of networks ([enrichment](../enrichment.md)).';
+  return `${GENERATED}# Sources\n\n${head}\n\n${overview}\n\n${pages.join('\n\n')}\n`;
 }
 
 const SchemaObject = z.object({

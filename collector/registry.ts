@@ -1,3 +1,4 @@
+import { EVENT_KINDS } from '../model/kinds.ts';
 import type { SourceDefinition } from '../model/define_source.ts';
 import { loadDefinitions } from '../runtime/registry.ts';
 
@@ -29,6 +30,7 @@ export function checkSource(candidate: unknown): SourceDefinition {
     throw new TypeError('id: must be snake_case, since it is a path segment');
   }
   requireTexts(source, 'forms', FORMS);
+  if (source['kinds'] !== undefined) requireTexts(source, 'kinds', EVENT_KINDS);
   requireTexts(source, 'provides');
   requireTexts(source, 'references');
   if (!CONFIRMATIONS.includes(String(source['confirmed_by']))) {

@@ -1,4 +1,5 @@
 import type { AuthEventDraft } from './draft.ts';
+import type { EventKind } from './kinds.ts';
 
 /** One record of a source: a parsed JSON value, or one line of text. */
 export type SourceRecord =
@@ -43,6 +44,8 @@ export interface SourceDefinition {
   readonly description: string;
   /** Framings that the receiver may cut a body into. */
   readonly forms: readonly ('json' | 'text')[];
+  /** Kinds of events that this source's records can become; left out: any. */
+  readonly kinds?: readonly EventKind[];
   /** Fields that this source can fill. What is not listed is reported as blind for detectors. */
   readonly provides: readonly EventField[];
   /** How far the adapter is proven. */

@@ -31,6 +31,8 @@ export function eventsOf(
       clientIp,
     });
     if (!processed.ok) throw new Error(`${processed.code}: ${processed.message}`);
+    if (source.kinds?.includes(draft.kind) === false)
+      throw new Error(`${source.id}: kinds lacks ${draft.kind}`);
     return processed.event;
   });
 }
