@@ -370,5 +370,37 @@ export default defineDetector<Params>({
       events: [recordedSince(-30 * DAY), ask(0, AWAY), approve(60, HOME), redeem(65, AWAY)],
       expect: [],
     },
+    {
+      name: 'phishing: the device is known by its polling alone, and what it asked for failed',
+      events: [
+        recordedSince(-30 * DAY),
+        approve(60, HOME),
+        {
+          ...ask(30, AWAY),
+          kind: 'token_request_failed' as const,
+          outcome: 'pending' as const,
+          tokens: [{ role: 'presented', type: 'device_code', ref: CODE }],
+        },
+        { ...redeem(65, AWAY), outcome: 'failure' as const },
+      ],
+      expect: [finding('phishing', 'high', { tokens_issued: false })],
+    },
+    {
+      name: 'phishing: declined at first; an approval that is told twice was when it was first told',
+      events: [
+        recordedSince(-30 * DAY),
+        ask(0, AWAY),
+        { ...approve(30, HOME), outcome: 'denied' as const },
+        approve(60, HOME),
+        approve(70, AWAY),
+        redeem(75, AWAY),
+      ],
+      expect: [finding('phishing', 'high')],
+    },
+    {
+      name: 'silent: nobody knows who approved it',
+      events: [recordedSince(-30 * DAY), ask(0, AWAY), approve(60, HOME, ''), redeem(65, AWAY)],
+      expect: [],
+    },
   ],
 });

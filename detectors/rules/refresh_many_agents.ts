@@ -176,7 +176,7 @@ export default defineDetector<Params>({
       events: [
         step(0, 0, 'okhttp'),
         step(DAY, 1, 'curl'),
-        step(30 * DAY + 1, 2, 'python-requests'),
+        step(30 * DAY + 0.001, 2, 'python-requests'),
       ],
       expect: [],
     },

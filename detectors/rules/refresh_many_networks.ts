@@ -356,7 +356,7 @@ export default defineDetector<Params>({
         step(0, 0, AS(0)),
         step(10 * DAY, 1, AS(1)),
         step(20 * DAY, 2, AS(2)),
-        step(30 * DAY + 1, 3, AS(3)),
+        step(30 * DAY + 0.001, 3, AS(3)),
       ],
       expect: [],
     },
@@ -364,7 +364,7 @@ export default defineDetector<Params>({
       name: 'silent: two countries just over a day apart',
       events: [
         step(0, 0, { ...AS(0), country: 'DE' }),
-        step(DAY + 1, 1, { ...AS(1), country: 'BR' }),
+        step(DAY + 0.001, 1, { ...AS(1), country: 'BR' }),
       ],
       expect: [],
     },
@@ -400,6 +400,28 @@ export default defineDetector<Params>({
       name: 'silent for a client that is excluded',
       parameters: { exclude_clients: ['mobile-app'] },
       events: [0, 1, 2, 3].map((n) => step(n * 60, n, AS(n))),
+      expect: [],
+    },
+    {
+      name: 'many countries: where no autonomous system is known',
+      events: [
+        step(0, 0, { network: '198.51.1.0/24', country: 'DE' }),
+        step(60, 1, { network: '198.51.2.0/24', country: 'BR' }),
+      ],
+      expect: [
+        finding('many_countries', ['198.51.1.0/24', '198.51.2.0/24'], 0, 60, {
+          countries: ['BR', 'DE'],
+        }),
+      ],
+    },
+    {
+      name: "silent: a listed back end's first token from elsewhere, and refreshes of unknown address",
+      parameters: BACKEND,
+      events: [
+        step(0, 0, { ...AS(0), client_ip: '203.0.113.9' }),
+        step(60, 1, { ...AS(1), client_ip: '198.51.100.7' }),
+        step(120, 2, AS(2)),
+      ],
       expect: [],
     },
   ],

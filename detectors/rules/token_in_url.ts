@@ -275,5 +275,20 @@ export default defineDetector<Params>({
         expected(43_200, { calls: 1, accepted: 1, routes: ['/orders'] }),
       ],
     },
+    {
+      name: 'of two records of one request the first tells, where both say the same of its outcome',
+      events: [
+        call(0, '/orders', { corr: { request_id: 'r-1' } }),
+        call(0.1, '/edge', { corr: { request_id: 'r-1' } }),
+        refuse(1, '/stock', { corr: { request_id: 'r-2' } }),
+        refuse(1.1, '/edge', { corr: { request_id: 'r-2' } }),
+      ],
+      expect: [expected(0, { calls: 2, accepted: 1, routes: ['/orders', '/stock'] })],
+    },
+    {
+      name: 'silent: a source that says it was not so',
+      events: [call(0, '/orders', { ext: { token_in_url: 'false' } })],
+      expect: [],
+    },
   ],
 });

@@ -116,9 +116,9 @@ function isUnstated(node: ts.Node): boolean {
   );
 }
 
-/** How much is read or shown at most, and the two answers of a comparison for sorting: no conditions of a rule. */
+/** How much is read or shown at most, how sure a verdict is, and the two answers of a comparison for sorting: no conditions. */
 function isLimit(node: ts.Node): boolean {
-  if (ts.isVariableDeclaration(node)) return /_(MAX|SHOWN)$/.test(node.name.getText());
+  if (ts.isVariableDeclaration(node)) return /_(MAX|SHOWN)$|^CONFIDENCE$/.test(node.name.getText());
   if (!ts.isNumericLiteral(node)) return false;
   const { parent } = node;
   if (ts.isPrefixUnaryExpression(parent) || ts.isConditionalExpression(parent)) return true;
