@@ -19,10 +19,18 @@ import { parseArgs } from 'node:util';
 import type { Detector } from '../../model/define_detector.ts';
 import { openStore, type Store } from '../../store/client.ts';
 import { migrate } from '../../store/migrate.ts';
-import { EQUIVALENT } from './equivalent.ts';
 import { changed, mutantsOf, type Mutant } from './mutants.ts';
 import { publish } from './publish.ts';
-import { percent, readScores, saveScores, sourceId, type RuleScore } from './scores.ts';
+import {
+  equivalentCount,
+  equivalentOf,
+  percent,
+  readScores,
+  saveScores,
+  sourceId,
+  wronglyListed,
+  type RuleScore,
+} from './scores.ts';
 import { Trial } from './trial.ts';
 import { TypeCheck } from './type_check.ts';
 
@@ -50,10 +58,6 @@ function isChosen(mutant: Mutant): boolean {
   return mutant.needsEngine === (values.part === 'queries');
 }
 
-function equivalentOf(rule: string): ReadonlySet<string> {
-  return new Set((EQUIVALENT[rule] ?? []).flatMap((e) => e.mutants));
-}
-
 function sourceOf(rule: string): string {
   return readFileSync(join(RULES, `${rule}.ts`), 'utf8');
 }
@@ -76,23 +80,19 @@ async function run(trial: Trial, rule: string, source: string): Promise<Outcome>
   const survivors = compiled(rule, source, passed);
   const refused = passed.length - survivors.length;
   const seconds = (performance.now() - began) / 1_000;
-  const listed = equivalentOf(rule);
-  const open = survivors.filter((m) => !listed.has(m.name));
   const score: RuleScore = {
     rule,
     source: sourceId(source),
     mutants: mutants.length - refused,
     refused,
     killed: mutants.length - passed.length,
-    equivalent: survivors.length - open.length,
-    survivors: open.map((m) => m.name),
+    survivors: survivors.map((m) => m.name),
   };
-  const survived = new Set(survivors.map((m) => m.name));
-  const wrong = values.part === 'all' ? [...listed].filter((name) => !survived.has(name)) : [];
-  const head = `${rule}: ${score.killed} of ${score.mutants} killed, ${score.equivalent} equivalent, ${refused} refused by the compiler (${percent([score]).toFixed(1)} %), ${seconds.toFixed(1)} s`;
+  const listed = equivalentOf(rule);
+  const wrong = values.part === 'all' ? wronglyListed(score) : [];
   const report = [
-    head,
-    ...open.map((m) => `  ${m.line}  ${m.name}`),
+    `${rule}: ${score.killed} of ${score.mutants} killed, ${equivalentCount(score)} equivalent, ${refused} refused by the compiler (${percent([score]).toFixed(1)} %), ${seconds.toFixed(1)} s`,
+    ...survivors.filter((m) => !listed.has(m.name)).map((m) => `  ${m.line}  ${m.name}`),
     ...wrong.map((name) => `  listed as equivalent, but no mutant or killed: ${name}`),
   ];
   return { score, report, isListWrong: wrong.length > 0 };

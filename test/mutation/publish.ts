@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { percent, type RuleScore } from './scores.ts';
+import { equivalentCount, percent, wronglyListed, type RuleScore } from './scores.ts';
 
 const DOCUMENT = fileURLToPath(new URL('../../docs/detection.md', import.meta.url));
 const BEGIN = '<!-- scores: node --import tsx test/mutation/main.ts --publish -->';
@@ -12,7 +12,7 @@ function row(name: string, scores: readonly RuleScore[], note: string): string {
     name,
     sum((s) => s.mutants),
     sum((s) => s.killed),
-    sum((s) => s.equivalent),
+    sum(equivalentCount),
     `${percent(scores).toFixed(1)} %${note}`,
   ];
   return `| ${cells.join(' | ')} |`;
@@ -26,6 +26,9 @@ export function publish(
   scores: readonly RuleScore[],
   isCurrent: (score: RuleScore) => boolean,
 ): void {
+  const wrong = scores.flatMap((s) => wronglyListed(s).map((name) => `${s.rule}: ${name}`));
+  if (wrong.length > 0)
+    throw new Error(`listed as equivalent, but no mutant or killed:\n${wrong.join('\n')}`);
   const text = readFileSync(DOCUMENT, 'utf8');
   const from = text.indexOf(BEGIN);
   const to = text.indexOf(END);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { EQUIVALENT } from './equivalent.ts';
 
 /** What is known of one rule's mutants. */
 export interface RuleScore {
@@ -11,9 +12,7 @@ export interface RuleScore {
   /** Survivors of the examples that the compiler refuses; not among `mutants`. */
   readonly refused: number;
   readonly killed: number;
-  /** Survivors that cannot be told apart by any events, each with its reason in `equivalent.ts`. */
-  readonly equivalent: number;
-  /** Names of the others that survived. */
+  /** Names of those that survived, whether listed in equivalent.ts or not. */
   readonly survivors: readonly string[];
 }
 
@@ -24,10 +23,26 @@ export function sourceId(source: string): string {
   return createHash('sha256').update(source).digest('hex').slice(0, 16);
 }
 
+/** Names of a rule's mutants that are listed as equivalent. */
+export function equivalentOf(rule: string): ReadonlySet<string> {
+  return new Set((EQUIVALENT[rule] ?? []).flatMap((e) => e.mutants));
+}
+
+/** How many survivors are listed as equivalent. */
+export function equivalentCount({ rule, survivors }: RuleScore): number {
+  const listed = equivalentOf(rule);
+  return survivors.filter((name) => listed.has(name)).length;
+}
+
+/** Listed as equivalent, but no mutant, or killed. */
+export function wronglyListed({ rule, survivors }: RuleScore): readonly string[] {
+  return [...equivalentOf(rule)].filter((name) => !survivors.includes(name));
+}
+
 /** Killed of those that can be killed, percent; 100 where none can. */
 export function percent(scores: readonly RuleScore[]): number {
   const killed = scores.reduce((n, s) => n + s.killed, 0);
-  const killable = scores.reduce((n, s) => n + s.mutants - s.equivalent, 0);
+  const killable = scores.reduce((n, s) => n + s.mutants - equivalentCount(s), 0);
   return killable === 0 ? 100 : (100 * killed) / killable;
 }
 
