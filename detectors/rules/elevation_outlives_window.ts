@@ -521,5 +521,16 @@ export default defineDetector<Params>({
       events: [elevate(0, { outcome: 'failure' }), issue(1, ['cluster:admin']), use(20 * HOUR)],
       expect: [],
     },
+    {
+      name: 'a token that had the scope before does not hide a late use of another',
+      events: [
+        issue(-60, ['cluster:admin'], exampleRef('standing token')),
+        elevate(0),
+        issue(1, ['cluster:admin']),
+        end(HOUR),
+        use(2 * HOUR),
+      ],
+      expect: [expected('event', { ended: HOUR, used: 2 * HOUR })],
+    },
   ],
 });

@@ -334,5 +334,65 @@ export default defineDetector<Params>({
       events: [inTenant(0, 'acme'), inTenant(60, 'globex')],
       expect: [],
     },
+    {
+      name: 'two tenants: APIs that the token names, or that do not compare, are no part of it',
+      events: [
+        inTenant(0, 'acme', {
+          ...{ audience: [`${ORDERS}/`], resource: [ORDERS] },
+          issuer: 'https://login.example',
+        }),
+        inTenant(1, 'globex', {
+          ...{ audience: [ORDERS], resource: [`${ORDERS}/v1`] },
+          kind: 'token_validated',
+        }),
+        inTenant(2, 'acme', { audience: [`${ORDERS}/v1`, BILLING], resource: [ORDERS] }),
+        inTenant(3, 'acme', { audience: [], resource: [BILLING] }),
+        inTenant(4, 'acme', { audience: ['orders-api'], resource: [BILLING] }),
+        inTenant(5, 'acme', { audience: [ORDERS, 'orders-api'], resource: [BILLING] }),
+        inTenant(6, 'acme', { audience: [ORDERS], resource: ['edge'] }),
+        inTenant(7, 'globex', { kind: 'userinfo_accessed' }),
+      ],
+      expect: [
+        finding('two_tenants', 1, {
+          tenants: ['acme', 'globex'],
+          audience: [BILLING, ORDERS, `${ORDERS}/`, `${ORDERS}/v1`, 'orders-api'],
+          acceptances: 8,
+        }),
+      ],
+    },
+    {
+      name: 'two tenants: by one of the audiences that are listed, and where URIs are not compared',
+      parameters: {
+        compare_uris: false,
+        resource_audiences: { orders: ['orders-api', 'shop'] },
+      },
+      events: [
+        inTenant(0, 'acme', { audience: ['other', 'shop'], resource: ['orders'] }),
+        inTenant(1, 'globex', { audience: [ORDERS], resource: [BILLING] }),
+      ],
+      expect: [
+        finding('two_tenants', 1, {
+          tenants: ['acme', 'globex'],
+          audience: [ORDERS, 'other', 'shop'],
+          acceptances: 2,
+        }),
+      ],
+    },
+    {
+      name: 'other audience: in one tenant, told by a system without a name of its own',
+      events: [
+        use(0, {
+          ...{ audience: [ORDERS], resource: [BILLING] },
+          source: { id: 'envoy', tenant: 'acme' },
+        }),
+      ],
+      expect: [
+        finding('other_audience', 0, {
+          audience: [ORDERS],
+          foreign_apis: [BILLING],
+          servers: ['envoy'],
+        }),
+      ],
+    },
   ],
 });
