@@ -102,23 +102,28 @@ function verdictOfResponse(variables: Variables, status: number): Verdict {
   return status >= 400 ? { ...verdict, error: type, detail } : verdict;
 }
 
-const CLAIMS = [
+const CLAIM_NAMES = [
   ...['iss', 'sub', 'aud', 'client_id', 'azp', 'scope', 'scp', 'jti', 'sid', 'exp', 'iat'],
   ...['acr', 'amr'],
 ];
+/** Where each claim may stand: `authorizer.claims.x`, `claims.x`, or `authorizer.x` of a Lambda authorizer. */
+const CLAIMS: ReadonlyMap<string, string> = new Map(
+  ['authorizer', 'claims', 'authorizerclaims'].flatMap((prefix) =>
+    CLAIM_NAMES.map((claim) => [`${prefix}${claim.replace('_', '')}`, claim] as const),
+  ),
+);
 
 /** Claims that an authorizer passed on; `$context.authorizer.claims` itself cannot be logged as a whole. */
 function claimsOf(variables: Variables): Json | undefined {
-  const claims: Record<string, unknown> = {};
-  for (const claim of CLAIMS) {
-    const plain = claim.replace('_', '');
-    const value =
-      variables.get(`authorizerclaims${plain}`) ??
-      variables.get(`claims${plain}`) ??
-      variables.get(`authorizer${plain}`);
-    if (value !== undefined && value !== '' && value !== '-') claims[claim] = value;
+  let claims: Record<string, unknown> | undefined;
+  for (const [path, value] of variables) {
+    if (!path.startsWith('authorizer') && !path.startsWith('claims')) continue;
+    const claim = CLAIMS.get(path);
+    if (claim === undefined || value === '' || value === '-') continue;
+    claims ??= {};
+    claims[claim] = value;
   }
-  return Object.keys(claims).length === 0 ? undefined : claims;
+  return claims;
 }
 
 /** `GET /orders/{id}` of an HTTP API; undefined for `$default`. */
