@@ -311,5 +311,42 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'fires: S256 before and after, none in a pushed request and in a code whose outcome is not told',
+      events: [
+        flow(0, 'S256'),
+        flow(60, 'none', { kind: 'par_pushed', response_type: 'code' }),
+        flow(7_200, 'S256'),
+        flow(7_260, 'none', { outcome: 'unknown', net: { network: '203.0.113.0/24' } }),
+      ],
+      expect: [
+        expected(60, 'downgraded', ['none'], { since: 0, networks: [HOME, '203.0.113.0/24'] }),
+      ],
+    },
+    {
+      name: 'fires: a network is told though it is neither the first nor the last of the hour',
+      events: [
+        flow(0, 'S256'),
+        ...['198.51.100.0/24', '203.0.113.0/24', '198.51.100.0/24'].map((network, i) =>
+          flow(60 + i, 'none', { net: { network } }),
+        ),
+      ],
+      expect: [
+        expected(60, 'downgraded', ['none'], {
+          since: 0,
+          networks: ['198.51.100.0/24', '203.0.113.0/24'],
+        }),
+      ],
+    },
+    {
+      name: 'fires: a public client that takes up S256 after it did without is no downgrade',
+      events: [flow(0, 'none', PUBLIC), flow(60, 'S256', PUBLIC)],
+      expect: [expected(0, 'missing', ['none'], { isPublic: true })],
+    },
+    {
+      name: 'silent: a confidential client without PKCE at the moment of its first S256',
+      events: [flow(0, 'S256'), flow(0, 'none')],
+      expect: [],
+    },
   ],
 });

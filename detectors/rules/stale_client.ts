@@ -353,5 +353,17 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'silent: public by its newest registration',
+      events: [
+        registration('opened', -200 * DAY),
+        {
+          ...registration('opened', -150 * DAY, { token_endpoint_auth_method: 'none' }),
+          kind: 'client_updated' as const,
+        },
+        use('other', 0),
+      ],
+      expect: [],
+    },
   ],
 });
