@@ -371,7 +371,7 @@ export default defineDetector<Params>({
       expect: [],
     },
     {
-      name: 'phishing: the device is known by its polling alone, and what it asked for failed',
+      name: 'phishing: the device is known by its polling alone',
       events: [
         recordedSince(-30 * DAY),
         approve(60, HOME),
@@ -381,6 +381,14 @@ export default defineDetector<Params>({
           outcome: 'pending' as const,
           tokens: [{ role: 'presented', type: 'device_code', ref: CODE }],
         },
+      ],
+      expect: [finding('phishing', 'high', { tokens_issued: false })],
+    },
+    {
+      name: 'phishing: what the device asked for in the end failed',
+      events: [
+        recordedSince(-30 * DAY),
+        approve(60, HOME),
         { ...redeem(65, AWAY), outcome: 'failure' as const },
       ],
       expect: [finding('phishing', 'high', { tokens_issued: false })],
