@@ -1,6 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import envoy from '../../collector/sources/envoy.ts';
-import { eventsOf, expected, json, RECEIVED_AT, ring, withoutId } from './run_source.ts';
+import { AuthEvent } from '../../model/auth_event.ts';
+import { filledFields } from './filled_fields.ts';
+import { eventsOf, expected, json, line, RECEIVED_AT, ring, withoutId } from './run_source.ts';
+import { hasSamples, recordsOf, sampleRows } from './sample_records.ts';
 
 const base = {
   start_time: '2026-01-01T00:00:00.000Z',
@@ -159,14 +162,135 @@ describe('envoy', () => {
     expect(eventsOf(envoy, json({ ...base, path: '/a?token_hint=x' }))[0]!.ext).toEqual({});
   });
 
-  it.each([
-    [{ hello: 'world' }, 'unrecognised_record'],
-    [{ ...base, start_time: undefined }, 'missing_field'],
-    [{ ...base, start_time: 'x' }, 'invalid_time'],
-  ])('refuses %j', (value, code) => {
-    expect(envoy.parse(json(value), { received_at: RECEIVED_AT })).toMatchObject({
-      ok: false,
-      code,
+  it('makes a reference of the token in a URL where no claims name it', () => {
+    expect(eventsOf(envoy, json(base))[0]!.tokens).toMatchObject([
+      { role: 'presented', type: 'access', ref: ring.ref('token', 'abcdef'), ref_kind: 'hmac' },
+    ]);
+    const path = '/orders?access_token=****';
+    expect(eventsOf(envoy, json({ ...base, path }))[0]).toMatchObject({
+      tokens: [{ ref: '' }],
+      redaction: { upstream: true },
     });
+  });
+
+  it.each([
+    ['the metadata as text', { jwt_payload: '{"iss":"https://as.example.com","sub":"alice"}' }],
+    ['the payload itself', { claims: { iss: 'https://as.example.com', sub: 'alice' } }],
+    [
+      'text that is no JSON',
+      { jwt_payload: '{"iss":', metadata: { a: { iss: 'https://as.example.com', sub: 'alice' } } },
+    ],
+  ])('finds claims in %s', (_, more) => {
+    const event = eventsOf(envoy, json({ ...base, ...more }))[0]!;
+    expect([event.issuer, event.subject.ref]).toEqual([
+      ...['https://as.example.com', ring.ref('subject', 'alice')],
+    ]);
+  });
+
+  it.each([
+    [401, 'via_upstream', 'Bearer error="invalid_token"', 'token_rejected', 'invalid_token'],
+    [
+      ...([
+        401,
+        'via_upstream',
+        'Bearer error="invalid_token", error_description="expired"',
+      ] as const),
+      ...(['token_rejected', 'expired'] as const),
+    ],
+    [
+      403,
+      'via_upstream',
+      'Bearer error="insufficient_scope"',
+      'api_accessed',
+      'insufficient_scope',
+    ],
+    [401, 'via_upstream', 'Bearer realm="shop"', 'api_accessed', ''],
+    [403, 'ext_authz_denied', 'Bearer error="invalid_token"', 'api_accessed', 'ext_authz_denied'],
+  ])('%i %s with %s is %s, %s', (code, details, challenge, kind, error) => {
+    const record = { ...base, response_code: code, response_code_details: details };
+    const event = eventsOf(envoy, json({ ...record, www_authenticate: challenge }))[0]!;
+    expect([event.kind, event.error.code]).toEqual([kind, error]);
+  });
+
+  it.each([
+    ['Jwt_not_yet_valid', 'not_yet_valid'],
+    ['Jwt_issuer_is_not_configured', 'unknown_issuer'],
+    ["Jwks_doesn't_have_key_to_match_kid_or_alg_from_Jwt", 'unknown_key'],
+    ['Jwt_header_is_an_invalid_JSON', 'jwt_header_is_an_invalid_json'],
+  ])('%s is %s', (reason, code) => {
+    const record = { ...base, response_code_details: `jwt_authn_access_denied{${reason}}` };
+    const event = eventsOf(envoy, json({ ...record, response_code: 401 }))[0]!;
+    expect([event.kind, event.error.code]).toEqual(['token_rejected', code]);
+  });
+
+  it('says which proxy and which trace', () => {
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    const event = eventsOf(envoy, json({ ...base, hostname: 'edge-1', traceparent }))[0]!;
+    expect([event.source.instance, event.corr]).toMatchObject([
+      'edge-1',
+      { trace_id: '0af7651916cd43dd8448eb211c80319c', span_id: 'b7ad6b7169203331' },
+    ]);
+  });
+
+  it('fills what it says it provides, and nothing else', () => {
+    const claims = {
+      ...{ iss: 'https://as.example.com', sub: 'alice', aud: 'shop', client_id: 'web', scope: 'a' },
+      ...{ jti: access, sid: 's1', acr: 'gold', amr: ['otp'], exp: 1_767_226_500 },
+      ...{ iat: 1_767_225_000, cnf: { 'x5t#S256': 'thumb-1' } },
+    };
+    const challenge = 'Bearer error="invalid_token", error_description="expired"';
+    const refused = { response_code: 401, www_authenticate: challenge };
+    const trace = { trace_id: 'a'.repeat(32), span_id: 'b'.repeat(16), hostname: 'edge-1' };
+    const rbac = { response_code_details: 'rbac_access_denied_matched_policy[p1]' };
+    const events = [
+      ...eventsOf(envoy, json({ ...base, ...refused, ...trace, claims })),
+      ...eventsOf(envoy, json({ ...base, ...rbac, response_code: 403 })),
+    ];
+    expect(filledFields(events)).toEqual([...envoy.provides].sort());
+  });
+
+  const needed = 'record: not an access log entry; response_code and path are needed';
+  it.each([
+    [json({ hello: 'world' }), 'unrecognised_record', needed],
+    [json({ response_code: 200 }), 'unrecognised_record', needed],
+    [json({ ...base, start_time: undefined }), 'missing_field', 'start_time: is required'],
+    [
+      json({ ...base, start_time: 'x' }),
+      'invalid_time',
+      'start_time: not a time; allowed: ISO 8601, or epoch seconds, ms, µs or ns',
+    ],
+    [line('x'), 'unsupported_form', 'text: allowed is the JSON access log format'],
+    [
+      json(JSON.parse('{"__proto__":{"response_code":200,"path":"/"}}')),
+      'unrecognised_record',
+      needed,
+    ],
+  ])('refuses %j', (record, code, message) => {
+    expect(envoy.parse(record, { received_at: RECEIVED_AT })).toEqual({ ok: false, code, message });
+  });
+
+  it('takes members of foreign types for nothing', () => {
+    const odd = {
+      authority: {},
+      'x-forwarded-for': 7,
+      dynamic_metadata: [1],
+      duration: [],
+      path: {},
+    };
+    const event = eventsOf(envoy, json({ ...base, ...odd }))[0]!;
+    expect(event).toMatchObject({ resource: [], http: { route: '', duration_ms: null }, ext: {} });
+  });
+});
+
+describe.skipIf(!hasSamples)('real samples', () => {
+  it('are calls', () => {
+    const records = sampleRows('envoy_istio.ndjson').flatMap((row) => recordsOf(envoy, row));
+    const events = records.flatMap((record) => eventsOf(envoy, record));
+    for (const event of events) AuthEvent.parse(event);
+    expect(events.map((e) => [e.kind, e.outcome, e.http.status, e.http.duration_ms])).toEqual([
+      ['api_accessed', 'success', 200, 420],
+      ['api_accessed', 'failure', 418, 3],
+    ]);
+    process.stdout.write(`samples envoy: ${records.length} records, ${events.length} events\n`);
   });
 });

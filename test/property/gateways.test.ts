@@ -142,7 +142,7 @@ describe.each([nginx, traefik, oauth2Proxy])('lines of $id', (source) => {
       fc.property(change, ([text, at, length, put]) => {
         isHandled(source, line(text.slice(0, at) + put + text.slice(at + length)));
       }),
-      { numRuns: 2_000 },
+      { numRuns: 800 },
     );
   });
 
