@@ -300,5 +300,28 @@ export default defineDetector<Params>({
       events: [issue(0), present(1, OTHER)],
       expect: [],
     },
+    {
+      name: 'fires beside other names of either server',
+      parameters: {
+        issuer_aliases: [
+          [HONEST, 'https://id.example'],
+          [OTHER, 'https://sso.example'],
+        ],
+      },
+      events: [issue(0), present(5, OTHER)],
+      expect: [expected(5)],
+    },
+    {
+      name: 'the first issue that succeeded and tells its server counts, and no use whose server is unknown',
+      events: [
+        issue(-2, { outcome: 'failure', issuer: 'https://third.example' }),
+        issue(-1, { issuer: '' }),
+        issue(0),
+        issue(2, { issuer: OTHER }),
+        present(3, ''),
+        present(5, OTHER),
+      ],
+      expect: [expected(5)],
+    },
   ],
 });
