@@ -72,22 +72,24 @@ type Params = z.infer<typeof Parameters>;
 
 const isConsent = sql`kind = 'consent_granted' AND outcome = 'success' AND client_id != '' AND subject_ref != ${nilRef}`;
 
+/** Clients that enough people consented to around what is new, by the minutes from then on. */
 function candidates(scope: CandidateScope, params: Params): Sql {
   const consents = sql`FROM grantscope.auth_events WHERE tenant = ${param.string(scope.tenant)} AND ${isConsent}`;
-  const fresh = sql`SELECT client_id ${consents} AND ${scope.condition}`;
   const reach = params.new_for_ms + params.learning_ms + DAY_MS;
-  const near = aroundNew(scope, params.window_ms, params.window_ms);
-  const rows = (condition: Sql): Sql =>
-    sql`SELECT client_id AS entity, time AS at ${consents} AND ${condition}`;
-  // An older consent that comes late makes its client older, and shows that this tenant was watched then; a
-  // registration says when a client came to be.
+  // An older consent that comes late makes its client older, and shows that this tenant was watched then.
+  const isLater = sql`time >= ${timeSql(scope.timeFrom)}`;
+  const mayBeWatched = sql`time >= ${timeSql(scope.timeFrom + BigInt(params.new_for_ms) * NS_PER_MS)}`;
+  const isMany = sql`uniqExact(subject_ref) >= ${param.uint(params.min_subjects)}`;
+  // A registration says when a client came to be.
+  const registered = sql`SELECT client_id FROM grantscope.auth_events
+    WHERE tenant = ${param.string(scope.tenant)} AND ${kindIn(REGISTRATION_KINDS)} AND ${scope.condition}`;
   return sql`
-    ${rows(sql`${scope.condition} AND client_id IN (SELECT client_id ${consents} AND ${near}
-      GROUP BY client_id HAVING uniqExact(subject_ref) >= ${param.uint(params.min_subjects)})`)}
-    UNION ALL ${rows(sql`${aroundNew(scope, 0, reach)} AND client_id IN (${fresh})`)}
-    UNION ALL ${rows(sql`${aroundNew(scope, -params.new_for_ms, reach)} AND (SELECT count() FROM (${fresh} LIMIT 1)) > 0`)}
-    UNION ALL ${rows(sql`client_id IN (SELECT client_id FROM grantscope.auth_events
-      WHERE tenant = ${param.string(scope.tenant)} AND ${kindIn(REGISTRATION_KINDS)} AND ${scope.condition})`)}`;
+    SELECT client_id AS entity, arrayJoin(if(countIf(${scope.condition}) > 0, groupUniqArrayIf(${minuteSql}, ${isLater}),
+      groupUniqArrayIf(${minuteSql}, ${mayBeWatched}))) AS at
+    ${consents} AND ${aroundNew(scope, params.window_ms, reach)} GROUP BY client_id HAVING ${isMany}
+    UNION ALL
+    SELECT client_id AS entity, arrayJoin(groupUniqArray(${minuteSql})) AS at
+    ${consents} AND client_id IN (${registered}) GROUP BY client_id HAVING ${isMany}`;
 }
 
 function rowsOf(selection: HistorySelection): Sql {
@@ -133,11 +135,10 @@ function facts(selection: HistorySelection, params: Params): Sql {
     ${rowsOf(selection)} AND time >= ${timeSql(knownSince)} AND ${inWindow(selection, params.new_for_ms + params.learning_ms)}
     GROUP BY client_id
     UNION ALL
-    SELECT arrayJoin(${param.strings(selection.entities)}) AS entity, 'watched' AS name, '' AS key, first AS at, 1 AS value FROM (
-      SELECT count() AS n, min(time) AS first FROM grantscope.auth_events
+    SELECT arrayJoin(${param.strings(selection.entities)}) AS entity, 'watched' AS name, '' AS key, ${timeSql(newSince)} AS at, 1 AS value
+    FROM (SELECT 1 FROM grantscope.auth_events
       WHERE tenant = ${param.string(selection.tenant)} AND ${isConsent}
-        AND time >= ${timeSql(knownSince)} AND time < ${timeSql(newSince)})
-    WHERE n > 0`;
+        AND time >= ${timeSql(knownSince)} AND time < ${timeSql(newSince)} LIMIT 1)`;
 }
 
 /** When the client came to be, ms; undefined where nobody can say. */

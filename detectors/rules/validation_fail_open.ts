@@ -7,6 +7,7 @@ import {
   type ExampleEvent,
   type HistorySelection,
   type Signal,
+  type Trigger,
 } from '../../model/define_detector.ts';
 import type { EventKind } from '../../model/kinds.ts';
 import { joinSql, param, sql, type Sql } from '../../model/sql.ts';
@@ -94,24 +95,36 @@ function isProtected(params: Params): Sql {
   return sql`(${isServed(params)} AND ${routeIn(params.protected_routes)})`;
 }
 
-/** Services with new records of calls that were refused and served, or that are protected. */
+/** How far from a new record the others of its call may lie: each within `pair_ms` of its end. */
+const reachMsOf = (params: Params): number => 2 * params.pair_ms;
+
+/**
+ * Services with new records of calls that were refused and served, or that are protected. Refusals are what is rare, so they
+ * come first, and by trace, for which the table has an index.
+ */
 function candidates(scope: CandidateScope, params: Params): Sql {
   const tenant = sql`tenant = ${param.string(scope.tenant)} AND ${HAS_CALL}`;
-  const reach = BigInt(params.pair_ms) * NS_PER_MS;
+  const reach = BigInt(reachMsOf(params)) * NS_PER_MS;
   const near = sql`time >= ${timeNs(scope.timeFrom - reach)} AND time <= ${timeNs(scope.timeTo + reach)}`;
-  const rejectedNear = sql`SELECT ${CALL} FROM grantscope.auth_events WHERE ${tenant} AND kind = 'token_rejected' AND ${near}`;
-  const newlyRejected = sql`SELECT ${CALL} FROM grantscope.auth_events WHERE ${tenant} AND kind = 'token_rejected' AND ${scope.condition}`;
-  const servedNear = sql`SELECT ${CALL} FROM grantscope.auth_events WHERE ${tenant} AND ${isServed(params)} AND ${near} AND ${CALL} IN (${newlyRejected})`;
+  const rejected = (what: Sql): Sql =>
+    sql`SELECT ${what} FROM grantscope.auth_events WHERE ${tenant} AND kind = 'token_rejected' AND ${near}`;
   // A record may decide about a call that was served just before midnight.
-  const at = sql`time - toIntervalMillisecond(${param.uint(params.pair_ms)}) AS at`;
-  const of = (kind: EventKind, condition: Sql): Sql =>
-    sql`SELECT ${SERVICE} AS entity, ${at} FROM grantscope.auth_events WHERE ${tenant} AND kind = ${param.string(kind)} AND ${scope.condition} AND ${condition}`;
+  const at = sql`time - toIntervalMillisecond(${param.uint(params.pair_ms)})`;
+  const refused = (calls: Sql): Sql => sql`
+    SELECT entity, arrayJoin(news) AS at FROM (
+      SELECT any(${SERVICE}) AS entity, groupUniqArrayIf(${at}, ${scope.condition}) AS news FROM grantscope.auth_events
+      WHERE ${tenant} AND ${kindIn(KINDS)} AND ${near} AND ${calls} AND ${CALL} IN (${rejected(CALL)})
+      GROUP BY ${CALL} HAVING notEmpty(news) AND countIf(${isServed(params)}) > 0)`;
+  // Two queries: joined by OR, neither could use the index.
   const parts = [
-    of('api_accessed', sql`${isServed(params)} AND ${CALL} IN (${rejectedNear})`),
-    of('token_rejected', sql`${CALL} IN (${servedNear})`),
-    of('token_validated', sql`${CALL} IN (${rejectedNear})`),
+    refused(sql`corr_trace_id IN (${rejected(sql`corr_trace_id`)} AND corr_trace_id != '')`),
+    refused(
+      sql`corr_trace_id = '' AND corr_request_id IN (${rejected(sql`corr_request_id`)} AND corr_trace_id = '')`,
+    ),
   ];
   if (params.protected_routes.length > 0) {
+    const of = (kind: EventKind, condition: Sql): Sql =>
+      sql`SELECT ${SERVICE} AS entity, ${at} AS at FROM grantscope.auth_events WHERE ${tenant} AND kind = ${param.string(kind)} AND ${scope.condition} AND ${condition}`;
     const protectedNear = sql`SELECT ${CALL} FROM grantscope.auth_events WHERE ${tenant} AND ${isProtected(params)} AND ${near}`;
     parts.push(
       of('api_accessed', isProtected(params)),
@@ -121,9 +134,18 @@ function candidates(scope: CandidateScope, params: Params): Sql {
   return joinSql(parts, ' UNION ALL ');
 }
 
+/** Without a refusal, or a call of a protected route, around what is new, nothing was served that should not have been. */
+function trigger(params: Params): Trigger {
+  const guarded = params.protected_routes.length > 0 ? isProtected(params) : sql`false`;
+  return {
+    condition: sql`${HAS_CALL} AND (kind = 'token_rejected' OR ${guarded})`,
+    reachMs: reachMsOf(params),
+  };
+}
+
 /**
  * One row per call that should not have been served: entity, instance, at, event_id, route, code, verdict. Its other records
- * count within `pair_ms` of its end, just as far as `candidates` looks for them.
+ * count within `pair_ms` of its end.
  */
 function openCalls(selection: HistorySelection, params: Params): Sql {
   const reach = BigInt(params.pair_ms) * NS_PER_MS;
@@ -314,6 +336,7 @@ export default defineDetector<Params>({
   lookbackMs: (params) => 2 * params.pair_ms + params.window_ms,
   concerns: (fact) => KINDS.some((k) => k === fact.kind),
   screen: () => sql`${kindIn(KINDS)} AND ${HAS_CALL}`,
+  trigger,
   candidates,
   history: (selection, params) => sql`
     SELECT entity, event_id, at FROM (${openCalls(selection, params)})
