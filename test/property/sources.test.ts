@@ -13,6 +13,7 @@ import {
 } from '../../model/define_source.ts';
 import { KeyRing } from '../../runtime/keyring.ts';
 import { TEST_KEY } from '../harness.ts';
+import { plantedInIdentityProviders } from './planted_identity_providers.ts';
 
 /**
  * Any input gives events or a typed rejection, never an exception; and secrets that are planted in every
@@ -86,6 +87,11 @@ const KNOWN_NAMES = [
     'claims',
   ],
   ...['__proto__', 'constructor', 'toString', 'oauth.event.kind', 'oauth.token.issued.access.ref'],
+  // Entra, ForgeRock, Hydra, Spring, GitHub Actions.
+  ...['category', 'operationName', 'properties', 'createdDateTime', 'appId', 'Operation'],
+  ...['CreationTime', 'activityDisplayName', 'activityDateTime', 'targetResources', 'payload'],
+  ...['eventName', 'timestamp', 'component', 'msg', 'http_request', 'http_response', 'name'],
+  ...['lowCardinalityKeyValues', 'http.url', 'method', 'repository', 'run_id', 'status'],
 ];
 const KNOWN_TEXTS = [
   ...['LOGIN', 'REFRESH_TOKEN_ERROR', 'grant.success', 'grant.error', 'token_issued', 'toString'],
@@ -97,6 +103,7 @@ const KNOWN_TEXTS = [
     'issued',
     'access',
   ],
+  ...['SignInLogs', 'AuditLogs', 'AM-ACCESS-OUTCOME', 'OAuth', 'completed handling request'],
 ];
 const scalar = fc.oneof(
   fc.string({ maxLength: 40 }),
@@ -355,8 +362,9 @@ describe('planted secrets', () => {
   it('never survive in an event, whatever source they come through', () => {
     fc.assert(
       fc.property(free, ({ canary, text }) => {
-        for (const [name, record] of Object.entries(planted(text, canary))) {
-          const source = sources.get(name.replace(/_line$/, ''));
+        const records = { ...planted(text, canary), ...plantedInIdentityProviders(text, canary) };
+        for (const [name, record] of Object.entries(records)) {
+          const source = sources.get(name.replace(/(?:_line|:\w+)$/, ''));
           const { text: output, events } = run(source!, record);
           expect(events.length, name).toBeGreaterThan(0);
           expect(output.includes(canary), `${name}: ${leakAround(output, canary)}`).toBe(false);
