@@ -12,7 +12,7 @@ export interface Mutant {
   readonly end: number;
   /** False where the change reaches the rule's `evaluate` alone: then no database is needed to judge it. */
   readonly needsEngine: boolean;
-  /** False where the change cannot make a type error: another number, another statement. */
+  /** True where a comparison with undefined changed or went away: types may depend on it. */
   readonly mayBreakTypes: boolean;
 }
 
@@ -54,7 +54,8 @@ export function mutantsOf(fileName: string, source: string): Mutant[] {
         const line = file.getLineAndCharacterOfPosition(start).line + 1;
         const name = `${nameOf(root)}: ${label ?? shownChange(source, root, target, text)}`;
         const at = { name, line, before, after: text, start, end: target.end };
-        const mayBreakTypes = !ts.isNumericLiteral(target) && !ts.isTemplateLiteral(target);
+        const mayBreakTypes =
+          !ts.isTemplateLiteral(target) && / undefined\b/.test(target.getText());
         mutants.push({ ...at, mayBreakTypes, needsEngine: engine.has(root) });
       }
       ts.forEachChild(node, visit);
