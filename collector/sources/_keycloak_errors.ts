@@ -1,3 +1,4 @@
+import type { EventKind } from '../../model/kinds.ts';
 import { lookUp } from './_reading.ts';
 
 /** Errors of LOGIN_ERROR that concern the request, not the person: the user never got to log in. */
@@ -53,24 +54,32 @@ const OAUTH_ERRORS: Readonly<Record<string, string>> = {
   expired_oauth2_device_code: 'expired_token',
 };
 
+/** At the authorization endpoint a bad redirect URI or client is told to nobody (RFC 6749 section 4.1.2.1). */
+const UNTOLD: ReadonlySet<string> = new Set([
+  'invalid_redirect_uri',
+  'client_not_found',
+  'client_disabled',
+  'invalid_client',
+]);
+
 /** Which requests a failure is told at; the same word means something else at each. */
 interface Failure {
   /** The type without `_ERROR`. */
   readonly base: string;
   readonly error: string;
   readonly reason: string | undefined;
-  /** True for an authorization request or a login page. */
-  readonly isInteractive: boolean;
+  /** What the failure was made of. */
+  readonly kind: EventKind;
 }
 
 /** The RFC's word for a failure; undefined where it is told to nobody, or is no OAuth error. */
 export function oauthErrorOf(failure: Failure): string | undefined {
-  const { base, error, reason, isInteractive } = failure;
+  const { base, error, reason, kind } = failure;
   // Keycloak logs an unknown scope as a bad request, and says so in the reason alone.
   const isScope = error === 'invalid_request' && reason?.startsWith('Invalid scopes') === true;
   if (isScope) return 'invalid_scope';
-  // At the authorization endpoint a bad redirect URI or client is told to nobody (RFC 6749 section 4.1.2.1).
-  if (isInteractive) return undefined;
+  if (kind === 'login_failed') return undefined;
+  if (kind === 'authorization_failed' && UNTOLD.has(error)) return undefined;
   // `{"active": false}` (RFC 7662 section 2.2), and a revocation that succeeds (RFC 7009 section 2.2).
   const isAsked = base === 'INTROSPECT_TOKEN' || base === 'REVOKE_GRANT';
   if (error === 'invalid_token' && isAsked) return undefined;

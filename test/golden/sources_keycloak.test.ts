@@ -159,6 +159,25 @@ describe('every type', () => {
     ['GRANT_CONSENT', {}, [['consent_granted', 'success', '', '', '']]],
     ['REVOKE_GRANT', {}, [['token_revoked', 'success', '', '', '']]],
     ['REVOKE_GRANT', { revoked_client: 'app' }, [['consent_revoked', 'success', '', '', '']]],
+    ['REVOKE_GRANT', { revoked_client: 'web' }, [['token_revoked', 'success', '', '', '']]],
+    [
+      'LOGIN',
+      { consent: 'consent_granted', redirect_uri: 'https://web.example.com/cb' },
+      [
+        ['login', 'success', '', '', ''],
+        ['consent_granted', 'success', '', '', ''],
+      ],
+    ],
+    ['LOGIN', { consent: 'persistent_consent' }, [['login', 'success', '', '', '']]],
+    [
+      'LOGIN',
+      { auth_method: 'openid-connect', response_type: 'code' },
+      [
+        ['login', 'success', '', '', ''],
+        ['device_authorized', 'success', '', '', ''],
+      ],
+    ],
+    ['LOGIN', { auth_method: 'saml' }, [['login', 'success', '', '', '']]],
     ['CLIENT_REGISTER', {}, [['client_registered', 'success', '', '', '']]],
     ['CLIENT_UPDATE', {}, [['client_updated', 'success', '', '', '']]],
     ['CLIENT_DELETE', {}, [['client_deleted', 'success', '', '', '']]],
@@ -265,6 +284,76 @@ describe('every type', () => {
       {},
       [['token_introspected', 'failure', 'invalid_request', 'invalid_request', '']],
     ],
+    [
+      'LOGIN_ERROR',
+      'rejected_by_user',
+      { auth_method: 'openid-connect', response_type: 'code' },
+      [
+        ['consent_denied', 'denied', 'rejected_by_user', 'access_denied', ''],
+        ['device_authorized', 'denied', 'rejected_by_user', 'access_denied', ''],
+      ],
+    ],
+    [
+      'LOGIN_ERROR',
+      'invalid_request',
+      { reason: 'Invalid scopes: openid all-of-it' },
+      [['authorization_failed', 'failure', 'invalid_request', 'invalid_scope', '']],
+    ],
+    [
+      'LOGIN_ERROR',
+      'invalid_request',
+      { reason: 'Missing parameter: code_challenge_method' },
+      [['authorization_failed', 'failure', 'invalid_request', 'invalid_request', '']],
+    ],
+    [
+      'CLIENT_LOGIN_ERROR',
+      'invalid_request',
+      { reason: 'Invalid scopes: all-of-it' },
+      [
+        [
+          ...['token_request_failed', 'failure', 'invalid_request', 'invalid_scope'],
+          'client_credentials',
+        ],
+      ],
+    ],
+    [
+      'TOKEN_EXCHANGE_ERROR',
+      'not_allowed',
+      { reason: 'client is not within the token audience' },
+      [
+        [
+          ...['token_request_failed', 'failure', 'not_allowed', 'access_denied'],
+          'urn:ietf:params:oauth:grant-type:token-exchange',
+        ],
+      ],
+    ],
+    [
+      'INTROSPECT_TOKEN_ERROR',
+      'invalid_token',
+      { reason: 'Access token JWT check failed' },
+      [['token_introspected', 'failure', 'invalid_token', '', '']],
+    ],
+    [
+      'INTROSPECT_TOKEN_ERROR',
+      'invalid_client_credentials',
+      {},
+      [['token_introspected', 'failure', 'invalid_client_credentials', 'invalid_client', '']],
+    ],
+    [
+      'REVOKE_GRANT_ERROR',
+      'invalid_token',
+      {},
+      [['token_revoked', 'failure', 'invalid_token', '', '']],
+    ],
+    [
+      'USER_INFO_REQUEST_ERROR',
+      'invalid_token',
+      {},
+      [['userinfo_accessed', 'failure', 'invalid_token', 'invalid_token', '']],
+    ],
+    // The echo of a refused caller, in the words of 26.4 and of 26.7.
+    ['INTROSPECT_TOKEN_ERROR', 'invalid_request', { detail: 'Authentication failed.' }, []],
+    ['INTROSPECT_TOKEN_ERROR', 'invalid_client', { detail: 'Client authentication failed.' }, []],
     ['UPDATE_PASSWORD_ERROR', 'invalid_x', {}, [['unclassified', 'failure', 'invalid_x', '', '']]],
   ])('%s %s %j', (type, error, more, events) => {
     expect(user(type, more, error)).toEqual(events);
@@ -366,9 +455,145 @@ describe('admin events', () => {
     ['ACTION', 'USER', 'users/7/logout', 'session_revoked'],
     ['ACTION', 'USER', 'users/7/impersonation', 'impersonation'],
     ['DELETE', 'USER', 'users/7/consents/web', 'consent_revoked'],
+    ['ACTION', 'USER', 'users/7/consents/web', 'consent_revoked'],
+    ['CREATE', 'USER', 'users/7/consents/web', 'unclassified'],
+    ['ACTION', 'REALM', 'logout-all', 'session_revoked'],
+    ['CREATE', 'PROTOCOL_MAPPER', 'clients/42/protocol-mappers/models/9', 'policy_changed'],
     ['CREATE', 'USER', 'users/7', 'unclassified'],
   ])('%s %s %s is %s', (operation, resource, path, kind) => {
     expect(admin(operation, resource, path).kind).toBe(kind);
+  });
+});
+
+/** A line as Keycloak 26 prints it. */
+const printed = (fields: Record<string, string>): string =>
+  `${stamp} ${Object.entries(fields)
+    .map(([name, value]) => `${name}="${value.replaceAll('"', '\\"')}"`)
+    .join(', ')}`;
+
+describe('as a real server prints it', () => {
+  const one = (fields: Record<string, string>) => eventsOf(keycloak, line(printed(fields)))[0]!;
+  const at26 = {
+    ...{ realmId: '0c8f', realmName: 'shop', clientId: 'orders-api', userId: 'u1' },
+    ...{ sessionId: session, ipAddress: '203.0.113.9' },
+  };
+
+  it('an introspected token belongs to the client that it was issued for', () => {
+    const fields = { ...at26, token_issued_for: 'web', token_id: `onrtrt:${access}` };
+    const event = one({ type: 'INTROSPECT_TOKEN', ...fields, token_type: 'Bearer' });
+    expect([event.client.id, event.grant_ref]).toEqual([
+      'orders-api',
+      ring.ref('grant', 'sess-1/web'),
+    ]);
+    expect(event.tokens.map((t) => [t.role, t.type, t.ref, t.family_ref])).toEqual([
+      ['presented', 'access', access, ''],
+    ]);
+    expect(event.ext).toEqual({ token_issued_for: 'web' });
+    const refreshToken = { ...fields, token_id: old, token_type: 'Refresh' };
+    expect(one({ type: 'INTROSPECT_TOKEN', ...refreshToken }).tokens).toMatchObject([
+      { role: 'presented', type: 'refresh', ref: old, family_ref: family },
+    ]);
+  });
+
+  it('a client that revokes its own refresh token ends the token; a person at the account console ends a consent', () => {
+    const own = { ...at26, clientId: 'web', revoked_client: 'web', refresh_token_id: old };
+    const revoked = one({ type: 'REVOKE_GRANT', ...own });
+    expect([revoked.kind, revoked.client.id]).toEqual(['token_revoked', 'web']);
+    expect(revoked.tokens).toMatchObject([
+      { role: 'revoked', type: 'refresh', ref: old, family_ref: family },
+    ]);
+    const person = { ...at26, clientId: 'account-console', revoked_client: 'web' };
+    const withdrawn = one({ type: 'REVOKE_GRANT', ...person });
+    expect([withdrawn.kind, withdrawn.client.id, withdrawn.tokens]).toEqual([
+      'consent_revoked',
+      'web',
+      [],
+    ]);
+  });
+
+  it('a machine has no session, though its request is given one; a refused refresh names the subject of its token', () => {
+    const machine = { ...at26, sessionId: 'null', clientId: 'job', token_id: `trrtcc:${access}` };
+    const login = one({ type: 'CLIENT_LOGIN', ...machine, authSessionParentId: 'made-up' });
+    expect([login.session_ref, login.grant_ref, login.tokens[0]?.ref]).toEqual(['', '', access]);
+    const refresh = { ...at26, clientId: 'web', userId: 'null', error: 'invalid_token' };
+    const refused = one({ type: 'REFRESH_TOKEN_ERROR', ...refresh, refresh_token_sub: 'u1' });
+    expect(refused.subject.ref).toBe(ring.ref('subject', 'u1'));
+  });
+
+  it('a user code that was typed is an attempt; the login that follows approves', () => {
+    const tv = { ...at26, clientId: 'tv' };
+    const typed = one({ type: 'OAUTH2_DEVICE_VERIFY_USER_CODE', ...tv, scope: 'openid' });
+    expect([typed.kind, typed.phase, typed.scopes_requested, typed.scopes_granted]).toEqual([
+      ...['device_authorized', 'attempt'],
+      ['openid'],
+      [],
+    ]);
+    const approved = { type: 'LOGIN', ...tv, auth_method: 'openid-connect', response_type: 'code' };
+    const events = eventsOf(keycloak, line(printed({ ...approved, consent: 'consent_granted' })));
+    expect(events.map((e) => [e.kind, e.phase, e.endpoint, e.subject.ref])).toEqual([
+      ['login', 'single', 'authorization', ring.ref('subject', 'u1')],
+      ['consent_granted', 'single', 'authorization', ring.ref('subject', 'u1')],
+      ['device_authorized', 'single', 'device', ring.ref('subject', 'u1')],
+    ]);
+    expect(new Set(events.map((e) => e.event_id)).size).toBe(3);
+  });
+
+  const change = {
+    ...{ operationType: 'UPDATE', realmId: 'm1', realmName: 'master', clientId: 'cli' },
+    ...{ userId: 'admin', ipAddress: '203.0.113.9', resourceType: 'CLIENT' },
+    resourcePath: 'clients/42',
+    representation: JSON.stringify({
+      clientId: 'web',
+      name: 'a "quoted" \\ name, with type="LOGIN"',
+      redirectUris: ['https://web.example.com/cb'],
+      publicClient: true,
+    }),
+  };
+
+  it.each([
+    ['a line', line(printed(change))],
+    ['JSON', json({ '@timestamp': '2026-01-01T00:00:00.123Z', message: printed(change) })],
+    [
+      'a line that a shipper escaped',
+      line(`${stamp} ${JSON.stringify(printed(change).slice(stamp.length + 1)).slice(1, -1)}`),
+    ],
+  ])('a representation is read to its end: %s', (_, record) => {
+    const [event] = eventsOf(keycloak, record);
+    expect([event!.kind, event!.client]).toEqual([
+      'client_updated',
+      { id: 'web', name: 'a "quoted" \\ name, with type="LOGIN"', auth_method: '' },
+    ]);
+    expect(event!.ext).toEqual({
+      resource_path: 'clients/42',
+      redirect_uris: 'https://web.example.com/cb',
+      client_type: 'public',
+      token_endpoint_auth_method: 'none',
+    });
+  });
+
+  it('what lies below a client does not name it; a withdrawn consent names its client', () => {
+    const below = { ...change, resourceType: 'PROTOCOL_MAPPER', resourcePath: 'clients/42/x/9' };
+    const mapper = one({ ...below, representation: '{"name":"audience"}' });
+    expect(mapper.client).toEqual({ id: '42', name: '', auth_method: '' });
+    const path = { resourceType: 'USER', resourcePath: 'users/7/consents/spa' };
+    const consent = one({ ...change, operationType: 'ACTION', ...path, representation: 'null' });
+    expect([consent.client.id, consent.subject.ref]).toEqual(['spa', ring.ref('subject', '7')]);
+  });
+
+  it.each([
+    ['quotes', 'x", type="LOGIN", userId="u2', 'x", type="LOGIN", userId="u2'],
+    ['a backslash at its end', 'tail\\', 'tail\\'],
+    ['both', 'x\\", code_id="y\\', 'x\\", code_id="y\\'],
+  ])('a user name with %s stays in its place', (_, username, subject) => {
+    const unknown = { ...at26, userId: 'null', sessionId: 'null', error: 'user_not_found' };
+    const fields = { type: 'LOGIN_ERROR', ...unknown, username };
+    const event = one({ ...fields, authSessionTabId: 't1' });
+    expect([event.kind, event.subject.ref, event.session_ref]).toEqual([
+      'login_failed',
+      ring.ref('subject', subject),
+      '',
+    ]);
+    expect(one(fields).subject.ref).toBe(ring.ref('subject', subject));
   });
 });
 
