@@ -411,5 +411,41 @@ export default defineDetector<Params>({
       parameters: { exclude_clients: ['left alone'] },
       expect: [expected(80, 80, 1, 'token_revoked')],
     },
+    {
+      name: 'fires where the issue is told again later, and one of several families was revoked',
+      events: [
+        { ...issued, grant_ref: '' },
+        { ...issued, t: 60, grant_ref: '' },
+        {
+          t: 0,
+          kind: 'grant_revoked',
+          outcome: 'success',
+          tokens: [
+            { role: 'revoked', type: 'refresh', ref: exampleRef('refresh'), family_ref: FAMILY },
+            {
+              ...{ role: 'revoked', type: 'refresh', ref: exampleRef('another refresh') },
+              family_ref: exampleRef('another family'),
+            },
+          ],
+        },
+        use(120),
+      ],
+      expect: [expected(120, 120, 1, 'grant_revoked')],
+    },
+    ...[GRANT, ''].map((grant_ref) => ({
+      name: `silent: the token was used to revoke another grant than ${grant_ref === '' ? 'its unknown one' : 'its own'}`,
+      events: [
+        { ...issued, grant_ref },
+        {
+          t: 0,
+          kind: 'grant_revoked' as const,
+          outcome: 'success' as const,
+          grant_ref: grant_ref === '' ? '' : exampleRef('other grant'),
+          tokens: [{ role: 'presented' as const, type: 'access' as const, ref: TOKEN }],
+        },
+        use(200),
+      ],
+      expect: [],
+    })),
   ],
 });
