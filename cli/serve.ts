@@ -2,7 +2,9 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { startAlerts } from '../alerts/main.ts';
 import { startApi } from '../api/main.ts';
+import { startConnectors } from '../collector/connectors/start.ts';
 import { startCollector } from '../collector/main.ts';
+import { startKafkaTopics } from '../collector/queue/kafka_topics.ts';
 import { startDetectors } from '../detectors/main.ts';
 import { loadDetectors } from '../detectors/registry.ts';
 import { startResponse } from '../detectors/response/main.ts';
@@ -81,7 +83,13 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
     const collector = roles.includes('collector')
       ? await startCollector(runtime, store)
       : undefined;
-    if (collector !== undefined) lifecycle.add(collector);
+    if (collector !== undefined) {
+      lifecycle.add(collector);
+      for (const connector of await startConnectors(runtime, collector.ingest))
+        lifecycle.add(connector);
+      const topics = await startKafkaTopics(runtime, collector.ingest);
+      if (topics !== undefined) lifecycle.add(topics);
+    }
     lifecycle.add(announce(config.dataDir, { api: apiUrl, collector: collector?.url }));
     log.info({ collector: collector?.url, api: apiUrl, roles, version: VERSION }, 'ready');
     await warnOfAddressPolicy(runtime);

@@ -10,6 +10,7 @@ import type { Store } from '../store/client.ts';
 import { findStoredEvents, latestStoredTime } from '../store/stored_events.ts';
 import { DeadLetters } from './dead_letters/dead_letters.ts';
 import { replayOperation } from './dead_letters/replay.ts';
+import type { Ingest } from './ingest.ts';
 import { importClientsOperation } from './import_clients.ts';
 import { Pipeline } from './pipeline.ts';
 import { NetworkDatabases } from './processors/network_databases.ts';
@@ -34,6 +35,8 @@ const REQUEST_GRACE_MS = 30_000;
 export interface Collector extends Component {
   /** For instance `http://127.0.0.1:4318`. */
   readonly url: string;
+  /** The way of records that are not pushed: they are durable once it resolves. */
+  readonly ingest: Ingest;
   /** Makes everything acknowledged so far visible in the store. */
   flush(): Promise<void>;
 }
@@ -107,7 +110,7 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
     metrics,
   });
   writer.start();
-  const handle = await createHandler(runtime, spool, networks, () => writer.isHealthy);
+  const { handle, ingest } = await createHandler(runtime, spool, networks, () => writer.isHealthy);
   const following = networks?.follow();
   const server = await listen(handle, runtime);
   const { address, port, family } = server.address() as AddressInfo;
@@ -115,6 +118,7 @@ export async function startCollector(runtime: Runtime, store: Store): Promise<Co
   return {
     name: 'collector',
     url: `http://${host}:${port}`,
+    ingest,
     flush: () => spool.flush(),
     stop: async () => {
       await close(server);
@@ -132,7 +136,7 @@ async function createHandler(
   spool: Spool,
   networks: NetworkDatabases | undefined,
   isWriterHealthy: () => boolean,
-): Promise<Route> {
+): Promise<{ readonly handle: Route; readonly ingest: Ingest }> {
   const { config, log, metrics, clock, keyRing } = runtime;
   const sources = await loadSources();
   const intake = createIntake(runtime, sources);
@@ -174,10 +178,11 @@ async function createHandler(
     onFailure: (error) => log.error({ err: error }, 'OTLP request failed'),
   });
   const plain = createPlainRoutes(runtime, isWriterHealthy);
-  return async (request, response) =>
+  const handle: Route = async (request, response) =>
     (await otlp(request, response)) ||
     (await events(request, response)) ||
     plain(request, response);
+  return { handle, ingest: pipeline };
 }
 
 /** Throws `config_invalid` where something is set for a source that there is not. */
