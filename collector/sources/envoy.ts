@@ -144,12 +144,55 @@ function draftOf(record: Json, time: bigint): AuthEventDraft {
   });
 }
 
+/** Longest line that is taken apart, characters. */
+const LINE_LENGTH_MAX = 65_536;
+
+/**
+ * The default text formats of Envoy and, with details behind the flags and names behind the upstream, of Istio. Agents
+ * are not escaped, so what follows them is looked for from the end of the line.
+ */
+const DEFAULT_LINE =
+  /^\[([^\]]{16,40})\] "(\S+) (\S+) [^"]*" (\d{1,3}) (\S+)(?: (\S+) \S+ "[^"]*")? \d+ \d+ (\d+) \S+ "([^"]*)" "(.*)" "([^"]*)" "([^"]*)" "[^"]*"(?: (\S+) \S+ \S+ (\S+) \S+ (\S+))?$/;
+
+/** The members of the JSON format, of a line; undefined for another format. */
+function membersOfLine(line: string): Json | undefined {
+  const match = DEFAULT_LINE.exec(line);
+  if (match === null) return undefined;
+  return {
+    start_time: match[1],
+    method: match[2],
+    path: match[3],
+    response_code: match[4],
+    response_flags: match[5],
+    response_code_details: match[6],
+    duration: match[7],
+    x_forwarded_for: match[8],
+    user_agent: match[9],
+    request_id: match[10],
+    authority: match[11],
+    upstream_cluster: match[12],
+    downstream_remote_address: match[13],
+    route_name: match[14],
+  };
+}
+
 function parse(record: SourceRecord): ParseResult {
-  if (record.form === 'text') {
-    return refuse('unsupported_form', 'text: allowed is the JSON access log format');
+  if (record.form === 'json') {
+    if (!isJson(record.value)) return refuse('not_an_object', 'record: must be a JSON object');
+    return parseMembers(normalisedNames(record.value));
   }
-  if (!isJson(record.value)) return refuse('not_an_object', 'record: must be a JSON object');
-  const value = normalisedNames(record.value);
+  if (record.line.length > LINE_LENGTH_MAX) {
+    return refuse('too_large', `line: longer than ${LINE_LENGTH_MAX} characters`);
+  }
+  const members = membersOfLine(record.line);
+  if (members !== undefined) return parseMembers(members);
+  return refuse(
+    'unrecognised_record',
+    'line: no access log entry; the default format of Envoy or Istio, or JSON is needed',
+  );
+}
+
+function parseMembers(value: Json): ParseResult {
   const known = ['response_code', 'status', 'response_code_details'].some(
     (k) => own(value, k) !== undefined,
   );
@@ -167,7 +210,7 @@ function parse(record: SourceRecord): ParseResult {
 }
 
 /**
- * Envoy and Istio access logs in JSON. Every request is an API call; what the jwt_authn, ext_authz, RBAC and
+ * Envoy and Istio access logs, in JSON or in their default text formats. Every request is an API call; what the jwt_authn, ext_authz, RBAC and
  * rate limit filters decided is read from `response_code_details` and `response_flags`. The query is dropped;
  * that it held a token is kept as `ext.token_in_url`. Tokens are known only where the log format writes the
  * claims (DYNAMIC_METADATA).
@@ -177,8 +220,9 @@ export default defineSource({
   title: 'Envoy and Istio access log',
   vendor: 'envoy',
   product: 'envoy',
-  description: 'JSON access logs of Envoy, Istio gateways and sidecars.',
-  forms: ['json'],
+  description:
+    'Access logs of Envoy, Istio gateways and sidecars: JSON, or lines of the default formats.',
+  forms: ['json', 'text'],
   provides: [
     ...CALL_FIELDS,
     ...CHALLENGE_FIELDS,

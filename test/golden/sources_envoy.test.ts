@@ -20,6 +20,48 @@ const base = {
 };
 const access = '6d1f0f3a-5a53-4a3c-8d8e-9a4b51d4c003';
 
+const start = '[2026-01-01T00:00:00.000Z] "GET /orders?access_token=abcdef HTTP/1.1"';
+const istio = `${start} 403 UAEX ext_authz_denied - "-" 0 17 12 - "203.0.113.9" "okhttp/4.12.0" "req-1" "shop.example.com" "-" outbound|80||orders 10.0.0.8:80 10.0.0.8:8080 10.0.0.7:4711 - default`;
+const plain = `${start} 200 - 0 17 12 11 "-" "okhttp/4.12.0" "req-1" "shop.example.com" "10.0.0.9:80"`;
+
+describe('default lines', () => {
+  const one = (text: string): AuthEvent => eventsOf(envoy, line(text))[0]!;
+  it('of Istio tell as much as JSON without claims', () => {
+    expect(withoutId(one(istio))).toEqual(
+      expected(envoy, {
+        ...{ time: 1_767_225_600_000_000_000n, kind: 'api_accessed', outcome: 'denied' },
+        ...{ source: { raw_type: 'ext_authz_denied' }, error: { code: 'ext_authz_denied' } },
+        ...{ resource: ['shop.example.com'], policy: { decision: 'deny' } },
+        tokens: [{ role: 'presented', type: 'access', ref: ring.ref('token', 'abcdef') }],
+        net: {
+          ...{ client_ip: '203.0.113.9', network: '203.0.113.0/24', ip_role: 'end_user' as const },
+          ...{ user_agent: 'okhttp/4.12.0', ua_family: 'okhttp' },
+        },
+        http: { method: 'GET', route: '/orders', status: 403, duration_ms: 12 },
+        corr: { request_id: 'req-1' },
+        ext: {
+          ...{ token_in_url: 'true', response_flags: 'UAEX', route_name: 'default' },
+          upstream_cluster: 'outbound|80||orders',
+        },
+        redaction: { fields: ['tokens.ref'] },
+      }),
+    );
+  });
+
+  it('of Envoy have no details and no peer', () => {
+    expect(one(plain)).toMatchObject({
+      ...{ kind: 'api_accessed', outcome: 'success', source: { raw_type: '' } },
+      ...{ net: { client_ip: '' }, http: { status: 200, duration_ms: 12 } },
+      ext: { token_in_url: 'true' },
+    });
+  });
+
+  it('are not led astray by an agent with quotes', () => {
+    const event = one(istio.replace('okhttp/4.12.0', 'a" "b" "other.example.com'));
+    expect([event.resource, event.corr.request_id]).toEqual([['shop.example.com'], 'req-1']);
+  });
+});
+
 describe('envoy', () => {
   it('reads a call with the claims of its JWT', () => {
     const [event] = eventsOf(
@@ -259,7 +301,17 @@ describe('envoy', () => {
       'invalid_time',
       'start_time: not a time; allowed: ISO 8601, or epoch seconds, ms, µs or ns',
     ],
-    [line('x'), 'unsupported_form', 'text: allowed is the JSON access log format'],
+    [
+      line('x'),
+      'unrecognised_record',
+      'line: no access log entry; the default format of Envoy or Istio, or JSON is needed',
+    ],
+    [line('x'.repeat(65_537)), 'too_large', 'line: longer than 65536 characters'],
+    [
+      line(istio.replace('2026-01-01', '2026-13-01')),
+      'invalid_time',
+      'start_time: not a time; allowed: ISO 8601, or epoch seconds, ms, µs or ns',
+    ],
     [
       json(JSON.parse('{"__proto__":{"response_code":200,"path":"/"}}')),
       'unrecognised_record',

@@ -75,6 +75,7 @@ const lines = [
   '203.0.113.9 - r1 - bob [2026/01/01 00:00:00] app GET - "/oauth2/start" HTTP/1.1 "a" 302 1 0.1',
   '203.0.113.9 - r1 - bob [2026/01/01 00:00:00] [AuthFailure] Invalid: unauthorized',
   '[2026/01/01 00:00:00] [oauthproxy.go:1] Error while parsing OAuth2 callback: access_denied',
+  '[2026-01-01T00:00:00Z] "GET /a HTTP/1.1" 403 UAEX ext_authz_denied - "-" 0 1 1 - "-" "a" "r" "h" "-" c - - 10.0.0.7:1 - d',
   '2026/01/01 00:00:00 [error] 1#1: *1 limiting requests, client: 203.0.113.9, server: _',
 ];
 
@@ -131,7 +132,7 @@ describe.each(
   });
 });
 
-describe.each([nginx, traefik, oauth2Proxy])('lines of $id', (source) => {
+describe.each([nginx, traefik, oauth2Proxy, envoy])('lines of $id', (source) => {
   it('give valid events or a typed rejection, whatever is cut, doubled or put in', () => {
     const piece = fc.oneof(
       fc.string({ maxLength: 20, unit: 'binary' }),
@@ -162,7 +163,7 @@ describe.each([nginx, traefik, oauth2Proxy])('lines of $id', (source) => {
         source.parse(line(full.slice(0, 65_536)), { received_at: RECEIVED_AT });
       }
     }
-    // 36 lines at the limit of length: quadratic work would take minutes.
+    // 42 lines at the limit of length: quadratic work would take minutes.
     expect(performance.now() - began).toBeLessThan(5_000);
   });
 });
