@@ -86,7 +86,9 @@ function candidates(scope: CandidateScope, params: Params): Sql {
   return sql`
     SELECT client_id AS entity, arrayJoin(if(countIf(${scope.condition}) > 0, groupUniqArrayIf(${minuteSql}, ${isLater}),
       groupUniqArrayIf(${minuteSql}, ${mayBeWatched}))) AS at
-    ${consents} AND ${aroundNew(scope, params.window_ms, reach)} GROUP BY client_id HAVING ${isMany}
+    ${consents} AND ${aroundNew(scope, params.window_ms, reach)}
+      AND (SELECT count() FROM (SELECT 1 ${consents} AND ${scope.condition} LIMIT 1)) > 0
+    GROUP BY client_id HAVING ${isMany}
     UNION ALL
     SELECT client_id AS entity, arrayJoin(groupUniqArray(${minuteSql})) AS at
     ${consents} AND client_id IN (${registered}) GROUP BY client_id HAVING ${isMany}`;
