@@ -12,6 +12,11 @@ import {
 /** Longest line that is taken apart, characters. */
 export const LINE_LENGTH_MAX = 65_536;
 
+interface HydraError {
+  readonly name?: string | undefined;
+  readonly reason?: string | undefined;
+}
+
 /** One record of Hydra's log, whatever its format. */
 export interface HydraRecord {
   readonly stamp: unknown;
@@ -28,7 +33,7 @@ export interface HydraRecord {
   readonly userAgent?: string | undefined;
   readonly status?: number | undefined;
   readonly tookMs?: number | undefined;
-  readonly error?: { readonly name?: string | undefined; readonly reason?: string | undefined };
+  readonly error?: HydraError | undefined;
   readonly requestId?: string | undefined;
   readonly traceId?: string | undefined;
   readonly spanId?: string | undefined;
@@ -59,7 +64,10 @@ export function readObject(value: Json): HydraRecord | undefined {
     (v) => typeof v === 'string' && v.startsWith(MASK),
   );
   return {
-    ...{ stamp, time: timeNs(stamp), message, masked },
+    stamp,
+    time: timeNs(stamp),
+    message,
+    masked,
     method: textIn(request, 'method'),
     path: textIn(request, 'path'),
     query: unmasked(textIn(request, 'query')),
@@ -70,16 +78,16 @@ export function readObject(value: Json): HydraRecord | undefined {
     status: numberOf(own(response, 'status')),
     // A Go duration, ns.
     tookMs: took === undefined ? undefined : took / 1e6,
-    ...errorIn(own(value, 'error')),
+    error: errorIn(own(value, 'error')),
     traceId: textIn(otel, 'trace_id'),
     spanId: textIn(otel, 'span_id'),
   };
 }
 
-function errorIn(error: unknown): Pick<HydraRecord, 'error'> {
-  if (typeof error === 'string') return { error: { name: error } };
-  if (!isJson(error)) return {};
-  return { error: { name: textIn(error, 'message'), reason: textIn(error, 'reason') } };
+function errorIn(error: unknown): HydraRecord['error'] {
+  if (typeof error === 'string') return { name: error };
+  if (!isJson(error)) return undefined;
+  return { name: textIn(error, 'message'), reason: textIn(error, 'reason') };
 }
 
 function readEvent(value: Json): HydraRecord | undefined {
@@ -173,11 +181,11 @@ function readMaps(line: string): Facts {
     userAgent: / user-agent:(.{1,512}?)(?: [a-z][a-z0-9-]{1,40}:|\] host:)/.exec(request)?.[1],
     status: numberOf(outcome?.[1]),
     tookMs: durationMs(outcome?.[2]),
-    ...(error === '' ? {} : { error: mapError(error) }),
+    error: error === '' ? undefined : mapError(error),
   };
 }
 
-function mapError(text: string): { name?: string | undefined; reason?: string | undefined } {
+function mapError(text: string): HydraError {
   const part = (name: string): string | undefined => {
     const expression = new RegExp(
       `[[ ]${name}:(.*?)(?: (?:reason|stack_trace|status|status_code|trace):|\\]$)`,
