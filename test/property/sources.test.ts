@@ -13,6 +13,7 @@ import {
 } from '../../model/define_source.ts';
 import { KeyRing } from '../../runtime/keyring.ts';
 import { TEST_KEY } from '../harness.ts';
+import { plantedInCloudProviders } from './planted_cloud_providers.ts';
 import { plantedInIdentityProviders } from './planted_identity_providers.ts';
 
 /**
@@ -92,6 +93,10 @@ const KNOWN_NAMES = [
   ...['CreationTime', 'activityDisplayName', 'activityDateTime', 'targetResources', 'payload'],
   ...['eventName', 'timestamp', 'component', 'msg', 'http_request', 'http_response', 'name'],
   ...['lowCardinalityKeyValues', 'http.url', 'method', 'repository', 'run_id', 'status'],
+  // Auth0, Okta, Google Workspace, CloudTrail, GitHub.
+  ...['data', 'log_id', 'date', 'published', 'target', 'outcome', 'debugContext', 'debugData'],
+  ...['id', 'applicationName', 'events', 'parameters', 'eventSource', 'eventTime'],
+  ...['additionalEventData', 'requestParameters', 'action', '@timestamp', 'response', 'qs'],
 ];
 const KNOWN_TEXTS = [
   ...['LOGIN', 'REFRESH_TOKEN_ERROR', 'grant.success', 'grant.error', 'token_issued', 'toString'],
@@ -103,6 +108,8 @@ const KNOWN_TEXTS = [
     'issued',
     'access',
   ],
+  ...['seacft', 'sapi', 'app.oauth2.token.grant.access_token', 'authorize', 'git.clone'],
+  ...['cognito-idp.amazonaws.com', 'Token_POST', 'InitiateAuth'],
   ...['SignInLogs', 'AuditLogs', 'AM-ACCESS-OUTCOME', 'OAuth', 'completed handling request'],
 ];
 const scalar = fc.oneof(
@@ -362,7 +369,11 @@ describe('planted secrets', () => {
   it('never survive in an event, whatever source they come through', () => {
     fc.assert(
       fc.property(free, ({ canary, text }) => {
-        const records = { ...planted(text, canary), ...plantedInIdentityProviders(text, canary) };
+        const records = {
+          ...planted(text, canary),
+          ...plantedInIdentityProviders(text, canary),
+          ...plantedInCloudProviders(text, canary),
+        };
         for (const [name, record] of Object.entries(records)) {
           const source = sources.get(name.replace(/(?:_line|:\w+)$/, ''));
           const { text: output, events } = run(source!, record);
