@@ -382,6 +382,56 @@ describe('what other systems send', () => {
   });
 });
 
+describe('OTLP logs that carry a vendor’s records', () => {
+  const log = (source: string, body: unknown): object => ({
+    timeUnixNano: String(BigInt(NOW) * 1_000_000n),
+    attributes: [{ key: 'grantscope.source', value: { stringValue: source } }],
+    body: typeof body === 'string' ? { stringValue: body } : body,
+  });
+  const fields = (value: object): object => ({
+    kvlistValue: {
+      values: Object.entries(value).map(([key, v]) => ({
+        key,
+        value: typeof v === 'object' ? fields(v as object) : { stringValue: String(v) },
+      })),
+    },
+  });
+
+  it('go to the adapter that the attribute names, as text and as fields, containers opened', async () => {
+    const hook = {
+      data: { events: [oktaEvent('otlp-1', 'by-otlp'), oktaEvent('otlp-2', 'by-otlp')] },
+    };
+    const { data } = auth0Log('otlp-3', 'by-otlp') as { data: object };
+    const records = [
+      log('okta', JSON.stringify(hook)),
+      log('auth0', fields({ log_id: 'otlp-3', data })),
+      log(
+        'auth0',
+        `<134>1 ${iso(0)} host auth0 - - - ${JSON.stringify(auth0Log('otlp-4', 'by-otlp'))}`,
+      ),
+      log('okta', '{"data":{"events":[{"uuid":"otlp-5"}]}}'),
+    ];
+    const body = JSON.stringify({ resourceLogs: [{ scopeLogs: [{ logRecords: records }] }] });
+    const { status, text } = await send('/v1/logs', body, { 'content-type': 'application/json' });
+    expect([status, JSON.parse(text)]).toEqual([
+      200,
+      {
+        partialSuccess: {
+          rejectedLogRecords: '1',
+          errorMessage:
+            'no auth event was made of 1 of 4 log records: log record 3: unrecognised_record: record: no System Log event; eventType is needed',
+        },
+      },
+    ]);
+    expect(await kindsOf('by-otlp')).toEqual([
+      'token_issued',
+      'token_issued',
+      'token_refreshed',
+      'token_refreshed',
+    ]);
+  });
+});
+
 describe('the header of a syslog line', () => {
   it.each([
     ['<34>1 2026-03-02T10:00:00.1Z h a - - - said', 'said'],

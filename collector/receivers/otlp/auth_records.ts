@@ -5,6 +5,7 @@ import {
   TOKEN_ATTRIBUTE_PREFIX,
 } from '../../../model/attributes.ts';
 import type { SourceDefinition, SourceRecord } from '../../../model/define_source.ts';
+import { withoutSyslogHeader } from '../syslog_header.ts';
 import { plainAttributes, plainValue, type PlainValue } from './plain_value.ts';
 import type { Attributes, OtlpLogRecord, OtlpSpan } from './types.ts';
 
@@ -46,21 +47,19 @@ export function authRecordsOfSpan(span: OtlpSpan, context: AuthRecordContext): A
 }
 
 /**
- * The auth event of a log record: a vendor's record in the body where `grantscope.source` names its source, else
- * our own attributes; undefined for any other log record.
+ * The auth events of a log record: the vendor's record in its body where `grantscope.source` names the source (those in
+ * a container, where the vendor packs several; behind a syslog header, where it has one), else our own attributes; none
+ * for any other log record.
  */
-export function authRecordOfLog(
-  log: OtlpLogRecord,
-  context: AuthRecordContext,
-): AuthRecord | undefined {
+export function authRecordsOfLog(log: OtlpLogRecord, context: AuthRecordContext): AuthRecord[] {
   const sourceId = log.attributes[SOURCE_ATTRIBUTE];
-  if (sourceId !== undefined) return vendorRecord(log, sourceId, context);
+  if (sourceId !== undefined) return vendorRecords(log, sourceId, context);
   const name = eventNameOf(log);
-  if (!isAuthEvent(name, log.attributes)) return undefined;
+  if (!isAuthEvent(name, log.attributes)) return [];
   const time = log.timeUnixNano === 0n ? log.observedTimeUnixNano : log.timeUnixNano;
   const attributes = plainAttributes(log.attributes);
   const observed = log.observedTimeUnixNano;
-  return ownRecord({ attributes, time, name, observed, ids: log }, context);
+  return [ownRecord({ attributes, time, name, observed, ids: log }, context)];
 }
 
 /** The event's name: the field, or the attribute that stood for it before opentelemetry-proto 1.5. */
@@ -136,28 +135,32 @@ function ownRecord(own: OwnRecord, context: AuthRecordContext): AuthRecord {
   return { ok: true, source, record: { form: 'json', value } };
 }
 
-function vendorRecord(
+function vendorRecords(
   log: OtlpLogRecord,
   sourceId: unknown,
   context: AuthRecordContext,
-): AuthRecord {
+): AuthRecord[] {
   const source = typeof sourceId === 'string' ? context.sources.get(sourceId) : undefined;
-  if (source === undefined) return unknownSource(context);
+  if (source === undefined) return [unknownSource(context)];
   const { body } = log;
   if (body === null)
-    return refused('missing_field', 'body: empty; expected a record of the source');
+    return [refused('missing_field', 'body: empty; expected a record of the source')];
   if (typeof body !== 'string') {
-    if (source.forms.includes('json'))
-      return { ok: true, source, record: { form: 'json', value: plainValue(body) } };
-    return refused('unsupported_form', `body: the source ${source.id} reads lines of text`);
+    if (source.forms.includes('json')) return jsonRecords(plainValue(body), source);
+    return [refused('unsupported_form', `body: the source ${source.id} reads lines of text`)];
   }
+  const line = withoutSyslogHeader(body);
   if (source.forms.includes('json')) {
-    const value = parseObject(body);
-    if (value !== undefined) return { ok: true, source, record: { form: 'json', value } };
+    const value = parseObject(line);
+    if (value !== undefined) return jsonRecords(value, source);
   }
-  if (source.forms.includes('text'))
-    return { ok: true, source, record: { form: 'text', line: body } };
-  return refused('not_json', `body: the source ${source.id} reads JSON objects`);
+  if (source.forms.includes('text')) return [{ ok: true, source, record: { form: 'text', line } }];
+  return [refused('not_json', `body: the source ${source.id} reads JSON objects`)];
+}
+
+function jsonRecords(value: unknown, source: SourceDefinition): AuthRecord[] {
+  const values = source.unwrap?.(value) ?? [value];
+  return values.map((inner) => ({ ok: true, source, record: { form: 'json', value: inner } }));
 }
 
 /** A JSON object's text as the object; undefined for other text. */

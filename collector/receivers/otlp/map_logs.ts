@@ -1,5 +1,5 @@
 import { SOURCE_ATTRIBUTE } from '../../../model/attributes.ts';
-import { authRecordOfLog, eventNameOf } from './auth_records.ts';
+import { authRecordsOfLog, eventNameOf } from './auth_records.ts';
 import {
   BODY_LENGTH_MAX,
   mapRequest,
@@ -25,13 +25,10 @@ export const VENDOR_BODY = '[vendor record: see auth_events]';
 
 /** Every log record as a row, and the auth events among them. */
 export function mapLogs(request: LogsRequest, context: MapContext): MappedRequest<OtelLogRow> {
-  return mapRequest(request, context, (log, shared, work) => {
-    const authRecord = authRecordOfLog(log, work.auth);
-    return {
-      row: logRow(log, shared, work),
-      authRecords: authRecord === undefined ? [] : [authRecord],
-    };
-  });
+  return mapRequest(request, context, (log, shared, work) => ({
+    row: logRow(log, shared, work),
+    authRecords: authRecordsOfLog(log, work.auth),
+  }));
 }
 
 function logRow(log: OtlpLogRecord, shared: SharedColumns, work: RecordWork): OtelLogRow {
