@@ -282,6 +282,13 @@ const call = (t: number, c: Call): ExampleEvent[] => {
 };
 const calls = (n: number, t: number, make: (i: number) => Call): ExampleEvent[] =>
   Array.from({ length: n }, (_, i) => call(t + i, make(i))).flat();
+/** A refusal, an answer 4.9 s later, and a validation of the same call at `t`; told latest first. */
+const farApart = (t: number): ExampleEvent[] => {
+  const c = { trace: 'far', instance: 'far-api/1', code: 'expired', validated: true };
+  return call(0, c)
+    .map((e, i) => ({ ...e, t: [0, t, 4.9][i] ?? 0 }))
+    .reverse();
+};
 const expected = (
   entity: string,
   t: number,
@@ -397,6 +404,20 @@ export default defineDetector<Params>({
         expected('pay-c', 240, 'unvalidated', {
           calls: 5,
           routes: ['/payments', '/admin/users/:id'],
+        }),
+      ],
+    },
+    {
+      name: 'silent: validated just within five seconds after an answer that came as long after a refusal',
+      events: farApart(9.9),
+      expect: [],
+    },
+    {
+      name: 'fires: the same, but validated later than that',
+      events: farApart(9.901),
+      expect: [
+        expected('far-api', 0, 'served_after_rejection', {
+          error_codes: ['expired'],
         }),
       ],
     },
