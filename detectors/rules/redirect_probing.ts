@@ -282,5 +282,43 @@ export default defineDetector<Params>({
       events: paths(5, 60).map((e) => ({ ...e, t: e.t + 43_200 - 180 })),
       expect: [expected(43_260, 5, cb(5), ['shop.example'])],
     },
+    {
+      name: 'fires at the fifth request a millisecond before ten minutes are over',
+      events: [...paths(4, 60), ask(599.999, 'https://shop.example/cb5')],
+      expect: [expected(599.999, 5, cb(5), ['shop.example'])],
+    },
+    {
+      name: 'one URI from three networks is a misconfigured client',
+      events: Array.from({ length: 5 }, (_, i) =>
+        ask(i, 'https://new.shop.example/cb', { net: { network: `198.51.${i % 3}.0/24` } }),
+      ),
+      expect: [
+        expected(4, 5, ['https://new.shop.example/cb'], ['new.shop.example'], {
+          verdict: 'misconfigured_client',
+          severity: 'low',
+          networks: [0, 1, 2].map((i) => `198.51.${i}.0/24`),
+        }),
+      ],
+    },
+    {
+      name: 'one URI from two networks is probing',
+      events: Array.from({ length: 5 }, (_, i) =>
+        ask(i, 'https://new.shop.example/cb', { net: { network: `198.51.${i % 2}.0/24` } }),
+      ),
+      expect: [
+        expected(4, 5, ['https://new.shop.example/cb'], ['new.shop.example'], {
+          networks: [0, 1].map((i) => `198.51.${i}.0/24`),
+        }),
+      ],
+    },
+    {
+      name: 'several URIs are probing, from however many networks',
+      events: paths(5, 60).map((e, i) => ({ ...e, net: { network: `198.51.${i}.0/24` } })),
+      expect: [
+        expected(240, 5, cb(5), ['shop.example'], {
+          networks: [0, 1, 2, 3, 4].map((i) => `198.51.${i}.0/24`),
+        }),
+      ],
+    },
   ],
 });

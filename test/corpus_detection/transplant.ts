@@ -41,7 +41,8 @@ class Renaming {
       this.#learn(event.key?.kid, event.binding_thumbprint, event.corr?.trace_id);
       this.#learn(event.corr?.request_id, event.corr?.transaction_id);
       for (const token of event.tokens ?? []) this.#learn(token.kid);
-      this.#learn(...(event.resource ?? []));
+      // One URI may name another from its beginning, which a new name would not.
+      this.#learn(...(event.resource ?? []).filter((r) => !r.includes('://')));
     }
     for (const client of example.clients ?? []) this.#learn(client.client_id);
   }
