@@ -1,4 +1,4 @@
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Files that take longest, longest first: begun last, one of them would keep a core waiting for the other. */
@@ -36,6 +36,8 @@ class LongestFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Suites of their own: npm run test:keycloak, npm run test:kafka.
+    exclude: [...configDefaults.exclude, 'test/keycloak/**', 'test/kafka/**'],
     // The embedded engine is one per process, so files run in processes of their own.
     pool: 'forks',
     maxWorkers: 2,

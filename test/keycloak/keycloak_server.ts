@@ -1,0 +1,161 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { packageRoot } from '../../runtime/paths.ts';
+import { findProgram } from '../e2e/programs.ts';
+import { cleanEnvironment } from '../server_process.ts';
+
+/** The release that is run, from Maven Central; KEYCLOAK_VERSION runs another. */
+export const KEYCLOAK_VERSION = process.env['KEYCLOAK_VERSION'] ?? '26.7.3';
+/** Keycloak 26 runs on Java 17 and later. */
+const JAVA_MIN = 17;
+const START_SECONDS_MAX = 300;
+/** What Keycloak fixes when it is built: the build is kept, since it takes longer than the start. */
+const BUILD_OPTIONS = ['--db=dev-mem', '--cache=local'];
+
+const java = findProgram('java');
+const maven = findProgram('mvn');
+
+/** What the machine lacks to run Keycloak; empty where it has everything. */
+export function missingForKeycloak(): readonly string[] {
+  const missing: string[] = [];
+  if (javaVersion() < JAVA_MIN) missing.push(`Java ${JAVA_MIN} or later`);
+  if (maven === undefined) missing.push('Maven');
+  return missing;
+}
+
+function javaVersion(): number {
+  if (java === undefined) return 0;
+  const { stderr } = spawnSync(java, ['-version'], { encoding: 'utf8' });
+  return Number(/version "(\d+)/.exec(stderr)?.[1] ?? 0);
+}
+
+/** The distribution in the cache, unpacked and built; Maven gets it where it is not there yet. */
+function distribution(): string {
+  const cache = join(packageRoot, 'node_modules', '.cache', 'keycloak');
+  const home = join(cache, `keycloak-${KEYCLOAK_VERSION}-built`);
+  if (existsSync(home)) return home;
+  const folder = join(cache, `making-${process.pid}`);
+  mkdirSync(folder, { recursive: true });
+  run(folder, maven ?? 'mvn', [
+    ...['-B', '-ntp', 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack'],
+    `-Dartifact=org.keycloak:keycloak-quarkus-dist:${KEYCLOAK_VERSION}:zip`,
+    `-DoutputDirectory=${folder}`,
+  ]);
+  const unpacked = join(folder, `keycloak-${KEYCLOAK_VERSION}`);
+  run(folder, 'sh', [join(unpacked, 'bin', 'kc.sh'), 'build', ...BUILD_OPTIONS]);
+  // Whole or not at all, also where two runs meet.
+  if (!existsSync(home)) renameSync(unpacked, home);
+  rmSync(folder, { recursive: true, force: true });
+  return home;
+}
+
+/** Runs a program to its end; throws with the end of its output where it fails. */
+function run(cwd: string, program: string, args: readonly string[]): void {
+  const result = spawnSync(program, args, {
+    cwd,
+    encoding: 'utf8',
+    timeout: 300_000,
+    env: cleanEnvironment({}),
+  });
+  if (result.status === 0) return;
+  const output = `${result.stdout}${result.stderr}`.slice(-2_000);
+  throw new Error(`${program} ended with ${result.status}:\n${output}`);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** A Keycloak of its own on loopback, with a database in memory. */
+export interface KeycloakServer {
+  readonly url: string;
+  readonly adminPassword: string;
+  /** What it prints on its console: text, one line a record. */
+  textLog(): string;
+  /** The same records as JSON in the Elastic Common Schema, one a line. */
+  jsonLog(): string;
+  stop(): Promise<void>;
+}
+
+/** Starts Keycloak in `folder`; one server writes both forms, so that they tell of the same events. */
+export async function startKeycloak(folder: string): Promise<KeycloakServer> {
+  const home = join(folder, 'keycloak');
+  cpSync(distribution(), home, { recursive: true });
+  const jsonFile = join(folder, 'keycloak.json.log');
+  const port = await freePort();
+  const adminPassword = 'bootstrap-admin-Ahl3quieKo';
+  const child = spawn(
+    'sh',
+    [
+      ...[join(home, 'bin', 'kc.sh'), 'start', '--optimized', '--cache=local'],
+      ...[
+        '--http-enabled=true',
+        '--hostname-strict=false',
+        '--http-host=127.0.0.1',
+        `--http-port=${port}`,
+        '--proxy-headers=xforwarded',
+      ],
+      ...['--log=console,file', '--log-console-output=default'],
+      ...[`--log-file=${jsonFile}`, '--log-file-output=json', '--log-file-json-format=ecs'],
+      '--spi-events-listener--jboss-logging--success-level=info',
+      '--spi-events-listener--jboss-logging--include-representation=true',
+    ],
+    {
+      cwd: folder,
+      // A group of its own: kc.sh starts Java, and both must end.
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: cleanEnvironment({
+        KC_BOOTSTRAP_ADMIN_USERNAME: 'admin',
+        KC_BOOTSTRAP_ADMIN_PASSWORD: adminPassword,
+        JAVA_OPTS_KC_HEAP: '-Xms64m -Xmx512m',
+        // Lines of text carry no zone.
+        JAVA_OPTS_APPEND: '-Duser.timezone=UTC',
+      }),
+    },
+  );
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+  await listening(child, () => output);
+  return {
+    url: `http://127.0.0.1:${port}`,
+    adminPassword,
+    textLog: () => output,
+    jsonLog: () => readFileSync(jsonFile, 'utf8'),
+    stop: () => endGroup(child),
+  };
+}
+
+async function listening(child: ChildProcess, output: () => string): Promise<void> {
+  for (let waited = 0; waited < START_SECONDS_MAX * 4; waited += 1) {
+    if (output().includes('Listening on: http://127.0.0.1:')) return;
+    if (child.exitCode !== null) break;
+    await sleep(250);
+  }
+  await endGroup(child);
+  throw new Error(`Keycloak did not start:\n${output().slice(-4_000)}`);
+}
+
+/** Ends the process and what it started, and only these. */
+async function endGroup(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const closed = once(child, 'close');
+  process.kill(-child.pid, 'SIGTERM');
+  const isClosed = await Promise.race([
+    closed.then(() => true),
+    sleep(20_000, false, { ref: false }),
+  ]);
+  if (isClosed) return;
+  process.kill(-child.pid, 'SIGKILL');
+  await closed;
+}
