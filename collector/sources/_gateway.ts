@@ -99,7 +99,7 @@ export function draftOfCall(call: GatewayCall): AuthEventDraft {
 }
 
 /** The path of a request target without query; undefined where there is none. */
-export function routeOf(url: string): string | undefined {
+function routeOf(url: string): string | undefined {
   if (url === '') return undefined;
   const path = url.replace(/^[a-z][a-z0-9+.-]{0,20}:\/\/[^/?#]*/i, '').split(/[?#]/, 1)[0] ?? '';
   return path === '' ? '/' : path;
@@ -110,12 +110,12 @@ const TOKEN_PARAMETER = /[?&#](?:access_token|refresh_token|id_token|token|beare
 const ACCESS_TOKEN_PARAMETER = /[?&]access_token=([^&#\s]+)/i;
 
 /** True where the query of a request holds a token (RFC 9700 section 4.3.2). */
-export function hasTokenInUrl(url: string): boolean {
+function hasTokenInUrl(url: string): boolean {
   return TOKEN_PARAMETER.test(url);
 }
 
 /** The access token in a query (RFC 6750 section 2.3), to become a reference. */
-export function tokenOfUrl(url: string): TokenDraft | undefined {
+function tokenOfUrl(url: string): TokenDraft | undefined {
   return url.includes('=') ? presented('access', ACCESS_TOKEN_PARAMETER.exec(url)?.[1]) : undefined;
 }
 
@@ -215,7 +215,7 @@ export function rejectionOf(text: string): string | undefined {
 }
 
 const PRIVATE_ADDRESS =
-  /^\[?(?:10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|::1(?:$|\])|f[cd][0-9a-f]{2}:|fe80:|unix:)/i;
+  /^\[?(?:::ffff:)?(?:10\.|127\.|169\.254\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|::1(?:$|\])|f[cd][0-9a-f]{2}:|fe80:|unix:)/i;
 
 /** True for addresses that are nobody's in particular: private, loopback, link-local. */
 export function isPrivateAddress(address: string): boolean {

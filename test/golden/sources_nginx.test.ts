@@ -182,6 +182,7 @@ describe('the documented JSON', () => {
     ['10.0.0.7', '10.9.9.9', '10.9.9.9', 'unknown'],
     ['10.0.0.7', '-', '10.0.0.7', 'unknown'],
     ['unix:', '198.51.100.1', '198.51.100.1', 'end_user'],
+    ['::ffff:10.0.0.7', '198.51.100.1', '198.51.100.1', 'end_user'],
     ['fd00::7', '2001:db8:1::5', '2001:db8:1::5', 'end_user'],
     ['2001:db8:2::5', '2001:db8:1::5', '2001:db8:2::5', 'unknown'],
   ])('a request of %s that says it is for %s is of %s', (remote_addr, forwarded, ip, role) => {
