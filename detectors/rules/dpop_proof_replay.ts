@@ -492,5 +492,38 @@ export default defineDetector<Params>({
       events: [call(0, 'r1', HOME), call(20, 'r2', AWAY)],
       expect: [],
     },
+    ...KINDS.filter((k) => k !== 'token_request_failed' && k !== 'token_rejected').map((kind) => ({
+      name: `replay: presented again in ${kind}`,
+      events: [call(0, 'r1', HOME), call(20, 'r2', AWAY, { kind })],
+      expect: [
+        finding(
+          'replay',
+          true,
+          [
+            { t: 0, verdict: 'first' },
+            { t: 20, verdict: 'replay', net: AWAY },
+          ],
+          20,
+        ),
+      ],
+    })),
+    {
+      name: 'replay refused: by the token endpoint',
+      events: [
+        call(0, 'r1', HOME),
+        call(20, 'r2', AWAY, { kind: 'token_request_failed', outcome: 'failure' }),
+      ],
+      expect: [
+        finding(
+          'replay_refused',
+          false,
+          [
+            { t: 0, verdict: 'first' },
+            { t: 20, verdict: 'replay_refused', net: AWAY, accepted: false },
+          ],
+          20,
+        ),
+      ],
+    },
   ],
 });
