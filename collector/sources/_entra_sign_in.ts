@@ -53,18 +53,17 @@ interface SignIn {
 /** The events of one sign-in: an interactive one that gave a token is a login and an issue. */
 export function signInEvents(record: EntraRecord): AuthEventDraft[] {
   const s = signInOf(record);
-  const login = common(s);
-  if (s.failed) return [given({ ...login, ...failureOf(s) })];
-  const issue = issueOf(s, login);
+  // Added to what is fresh: spreading objects of many shapes takes more time than all the rest.
+  if (s.failed) return [Object.assign(common(s), failureOf(s))];
+  const issue = issueOf(s);
   if (s.who !== 'person' || s.protocol === 'ropc') return [issue];
-  const entered: AuthEventDraft = given({
-    ...login,
+  const entered: AuthEventDraft = Object.assign(common(s), {
     kind: 'login' as const,
     outcome: 'success' as const,
     endpoint: 'authorization',
   });
   const hasToken = issue.tokens !== undefined && !NO_OAUTH.has(s.protocol);
-  return hasToken ? [entered, { ...issue, sub_id: 'token' }] : [entered];
+  return hasToken ? [entered, Object.assign(issue, { sub_id: 'token' })] : [entered];
 }
 
 function signInOf(record: EntraRecord): SignIn {
@@ -199,15 +198,15 @@ function grantOf(s: SignIn): string | undefined {
   );
 }
 
-function issueOf(s: SignIn, c: Omit<AuthEventDraft, 'kind'>): AuthEventDraft {
+function issueOf(s: SignIn): AuthEventDraft {
+  const c = common(s);
   const grant = grantOf(s);
   const id = tokenGuid(textIn(s.record.p, 'uniqueTokenIdentifier'));
   const tokens: TokenDraft[] | undefined =
     id === undefined
       ? undefined
       : [{ role: 'issued', type: 'access', vendor_id: id, issued_at: c.time }];
-  return given({
-    ...c,
+  const issued = given({
     kind: grant === 'refresh_token' ? ('token_refreshed' as const) : ('token_issued' as const),
     outcome: 'success' as const,
     endpoint: 'token',
@@ -215,6 +214,7 @@ function issueOf(s: SignIn, c: Omit<AuthEventDraft, 'kind'>): AuthEventDraft {
     scopes_granted: scopesOf(s.record.p),
     tokens,
   });
+  return Object.assign(c, issued);
 }
 
 /** Interactive: what became of the sign-in; else a refused token request. */

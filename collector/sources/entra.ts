@@ -49,8 +49,10 @@ function graphEvent(record: EntraRecord): AuthEventDraft {
   const session = idIn(p, 'sessionId', 'SessionId');
   const host = /^https?:\/\/([^/?#@]{1,255})/i.exec(uri)?.[1];
   const isApp = textIn(p, 'C_Idtyp', 'actorType')?.toLowerCase().startsWith('app') === true;
+  const { kind, outcome } = verdictOf(status);
   return given({
-    ...verdictOf(status),
+    kind,
+    outcome,
     time: record.time ?? 0n,
     observed_time: record.written,
     vendor_event_id: textIn(p, 'requestId', 'id'),
