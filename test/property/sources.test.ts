@@ -97,6 +97,9 @@ const KNOWN_NAMES = [
   ...['data', 'log_id', 'date', 'published', 'target', 'outcome', 'debugContext', 'debugData'],
   ...['id', 'applicationName', 'events', 'parameters', 'eventSource', 'eventTime'],
   ...['additionalEventData', 'requestParameters', 'action', '@timestamp', 'response', 'qs'],
+  // OPA, Vault, Kubernetes, security event tokens, CloudEvents.
+  ...['decision_id', 'input', 'result', 'auth', 'apiVersion', 'auditID', 'stage', 'verb', 'user'],
+  ...['objectRef', 'stageTimestamp', 'iss', 'iat', 'sub_id', 'specversion', 'data_base64'],
 ];
 const KNOWN_TEXTS = [
   ...['LOGIN', 'REFRESH_TOKEN_ERROR', 'grant.success', 'grant.error', 'token_issued', 'toString'],
@@ -292,6 +295,70 @@ function planted(text: string, c: string): Record<string, SourceRecord> {
       },
       ...{ time_unix_nano: '1760000000000000000', name: text, trace_id: text, span_id: text },
       resource: { 'service.name': text },
+    }),
+    vault: json({
+      ...{ type: 'response', time, error: text, forwarded_from: text },
+      auth: { client_token: c, display_name: text, entity_id: text, metadata: { role_name: text } },
+      request: {
+        ...{ id: text, path: `auth/userpass/login/${c}`, operation: text, mount_type: 'userpass' },
+        ...{ client_token: c, data: { password: c, token: c }, namespace: { path: text } },
+        headers: { 'user-agent': [text], cookie: [c] },
+      },
+      response: { auth: { client_token: c }, data: { value: c } },
+    }),
+    opa: json({
+      ...{ decision_id: text, timestamp: time, path: text, requested_by: text, result: { a: c } },
+      ...{ labels: { app: text, id: text }, bundles: { a: { revision: text } }, error: text },
+      input: {
+        ...{ path: `/x?code=${c}`, method: text, user: text, token: c, password: c },
+        headers: { authorization: `Bearer ${c}`, cookie: c, 'user-agent': text },
+      },
+    }),
+    kubernetes_audit: json({
+      ...{ auditID: text, stage: 'ResponseComplete', stageTimestamp: time, verb: 'create' },
+      ...{ requestURI: `/x?token=${c}`, userAgent: text, sourceIPs: [c], user: { username: text } },
+      objectRef: { resource: 'serviceaccounts', subresource: 'token', namespace: text, name: text },
+      responseStatus: { code: 201, reason: text, message: text },
+      annotations: { 'authorization.k8s.io/reason': text },
+      requestObject: { spec: { audiences: [text], token: c } },
+      responseObject: { status: { token: c } },
+    }),
+    aws_cloudtrail: json({
+      ...{ eventSource: 'sts.amazonaws.com', eventName: 'AssumeRole', eventTime: time },
+      ...{ eventID: text, requestID: text, userAgent: text, sourceIPAddress: c, awsRegion: text },
+      ...{ errorCode: text, errorMessage: text, eventType: 'AwsApiCall', recipientAccountId: text },
+      userIdentity: { arn: text, accessKeyId: c, sessionContext: { sessionIssuer: { arn: text } } },
+      requestParameters: { roleArn: text, webIdentityToken: c, deviceCode: c, grantType: text },
+      responseElements: { credentials: { sessionToken: c }, audience: text, provider: text },
+      additionalEventData: { LoginTo: text },
+    }),
+    azure_key_vault: json({
+      ...{ operationName: 'SecretSet', time, correlationId: text, callerIpAddress: c },
+      ...{ resultSignature: 'Forbidden', resultDescription: text, resourceId: text },
+      identity: { claim: { oid: text, appid: text, upn: c, amr: text, scp: text } },
+      properties: {
+        ...{ id: `https://u:${c}@h/secrets/x?code=${c}`, requestUri: `https://h/?code=${c}` },
+        ...{ clientInfo: text, value: c },
+      },
+    }),
+    ssf: json({
+      ...{ iss: text, jti: text, iat: 1_767_225_600, aud: [text], txn: text, sid: c },
+      sub_id: { format: 'complex', user: { format: 'email', email: c }, session: { jti: c } },
+      events: {
+        'https://schemas.openid.net/secevent/caep/event-type/risk-level-change': {
+          ...{ current_level: text, risk_reason: text, reason_admin: { en: text }, fp_ua: text },
+          ...{ ips: [c], claims: { role: c } },
+        },
+      },
+    }),
+    cloudevents: json({
+      ...{ specversion: '1.0', id: text, source: text, type: text, time, traceparent: text },
+      data: {
+        kind: 'token_issued',
+        error: { detail: text },
+        tokens: [{ role: 'issued', type: 'access', value: c }],
+        secret: c,
+      },
     }),
     grantscope: json({
       ...{ kind: 'token_issued', time, event_id: text, source: { instance: text, raw_type: text } },
