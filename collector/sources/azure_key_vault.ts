@@ -105,7 +105,7 @@ interface KeyObject {
 
 function objectOf(r: Reading): KeyObject | undefined {
   const id = textIn(r.properties, 'id')?.slice(0, 1_024) ?? '';
-  const m = /^https?:\/\/([^/]+)(\/[^?#]*)/i.exec(id);
+  const m = /^https?:\/\/([^/@]+)(\/[^?#]*)/i.exec(id);
   const host = (m?.[1] ?? '').toLowerCase();
   const path = OBJECT_PATH.exec(m?.[2] ?? '');
   if (host === '' || path === null) return undefined;
@@ -259,6 +259,18 @@ export default defineSource({
   product: 'azure_key_vault',
   description: 'Audit records of Azure Key Vault, as its diagnostic settings export them.',
   forms: ['json'],
+  kinds: [
+    'policy_changed',
+    'key_created',
+    'key_rotated',
+    'key_disabled',
+    'key_deleted',
+    'key_used',
+    'secret_read',
+    'secret_changed',
+    'api_accessed',
+    'unclassified',
+  ],
   provides: [
     ...['event_id', 'time', 'kind', 'phase', 'outcome', 'source.instance', 'source.raw_type'],
     ...['error.code', 'error.detail', 'client.id', 'actor.ref', 'actor.type', 'scopes_granted'],
