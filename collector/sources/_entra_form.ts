@@ -2,7 +2,7 @@ import { isJson, type Json, objectIn, own, textIn } from './_reading.ts';
 import { entryOf, microsoftTime, objectsIn } from './_microsoft_values.ts';
 
 /** What a record is about, whatever form it came in. */
-export type EntraTopic = 'sign_in' | 'audit' | 'risk' | 'graph' | 'unified' | 'other';
+type EntraTopic = 'sign_in' | 'audit' | 'risk' | 'graph' | 'unified' | 'other';
 
 /** One record, opened: `p` holds the facts, `e` the envelope around them ({} in the flat form). */
 export interface EntraRecord {
