@@ -13,7 +13,7 @@ import {
   type Sink,
 } from './sink.ts';
 
-/** Event types of OpenID CAEP 1.0 that are told. */
+/** Event types of OpenID CAEP 1.0 (final, 29 August 2025) that are told. */
 export const CAEP_EVENTS = ['risk-level-change', 'session-revoked'] as const;
 export type CaepEvent = (typeof CAEP_EVENTS)[number];
 const EVENT_BASE = 'https://schemas.openid.net/secevent/caep/event-type/';
@@ -87,7 +87,10 @@ async function fadedRisk(sink: string, options: CaepOptions): Promise<readonly M
   return messages;
 }
 
-/** Nothing to tell where the receiver knows the level already. */
+/**
+ * CAEP 1.0 section 3.8: `principal` and `current_level` are required, `risk_reason` is recommended; without `previous_level`
+ * the receiver takes it for unknown. Nothing to tell where the receiver knows the level already.
+ */
 async function riskLevelChange(
   sink: string,
   options: CaepOptions,
@@ -112,7 +115,7 @@ async function riskLevelChange(
 /** Steps upon which sessions are revoked: what was told once is told again only after it was over. */
 const REVOKING: readonly string[] = ['opened', 'reopened', 'escalated', 'released', 'updated'];
 
-/** CAEP 1.0 section 3.1. */
+/** CAEP 1.0 section 3.1: the event has no claims of its own; the others are those of section 2. */
 async function sessionRevoked(
   sink: string,
   options: CaepOptions,
