@@ -13,8 +13,6 @@ export const KEYCLOAK_VERSION = process.env['KEYCLOAK_VERSION'] ?? '26.7.3';
 /** Keycloak 26 runs on Java 17 and later. */
 const JAVA_MIN = 17;
 const START_SECONDS_MAX = 300;
-/** What Keycloak fixes when it is built: the build is kept, since it takes longer than the start. */
-const BUILD_OPTIONS = ['--db=dev-mem', '--cache=local'];
 
 const java = findProgram('java');
 const maven = findProgram('mvn');
@@ -33,23 +31,29 @@ function javaVersion(): number {
   return Number(/version "(\d+)/.exec(stderr)?.[1] ?? 0);
 }
 
-/** The distribution in the cache, unpacked and built; Maven gets it where it is not there yet. */
+/**
+ * The distribution in the cache, unpacked and built; Maven gets it where it is not there yet. The build is kept, since it
+ * takes longer than the start.
+ */
 function distribution(): string {
   const cache = join(packageRoot, 'node_modules', '.cache', 'keycloak');
   const home = join(cache, `keycloak-${KEYCLOAK_VERSION}-built`);
   if (existsSync(home)) return home;
   const folder = join(cache, `making-${process.pid}`);
   mkdirSync(folder, { recursive: true });
-  run(folder, maven ?? 'mvn', [
-    ...['-B', '-ntp', 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack'],
-    `-Dartifact=org.keycloak:keycloak-quarkus-dist:${KEYCLOAK_VERSION}:zip`,
-    `-DoutputDirectory=${folder}`,
-  ]);
-  const unpacked = join(folder, `keycloak-${KEYCLOAK_VERSION}`);
-  run(folder, 'sh', [join(unpacked, 'bin', 'kc.sh'), 'build', ...BUILD_OPTIONS]);
-  // Whole or not at all, also where two runs meet.
-  if (!existsSync(home)) renameSync(unpacked, home);
-  rmSync(folder, { recursive: true, force: true });
+  try {
+    run(folder, maven ?? 'mvn', [
+      ...['-B', '-ntp', 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack'],
+      `-Dartifact=org.keycloak:keycloak-quarkus-dist:${KEYCLOAK_VERSION}:zip`,
+      `-DoutputDirectory=${folder}`,
+    ]);
+    const unpacked = join(folder, `keycloak-${KEYCLOAK_VERSION}`);
+    run(folder, 'sh', [join(unpacked, 'bin', 'kc.sh'), 'build', '--db=dev-mem']);
+    // Whole or not at all, also where two runs meet.
+    if (!existsSync(home)) renameSync(unpacked, home);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
   return home;
 }
 
