@@ -64,6 +64,17 @@ export const EQUIVALENT: Readonly<Record<string, readonly Equivalence[]>> = {
       ],
     },
   ],
+  code_redeemed_twice: [
+    {
+      why: WIDER,
+      mutants: [
+        "candidates: ( minIf(event_id, kind [ -> !]= 'code_redeemed') !=",
+        "candidates: != maxIf(event_id, kind [ -> !]= 'code_redeemed') OR",
+        "candidates: OR minIf(event_id, kind [! -> ]= 'code_redeemed') !=",
+        "candidates: != maxIf(event_id, kind [! -> ]= 'code_redeemed'))`;",
+      ],
+    },
+  ],
   device_code_phishing: [
     {
       why: IN_BACKTEST,
@@ -103,16 +114,7 @@ export const EQUIVALENT: Readonly<Record<string, readonly Equivalence[]>> = {
     {
       why: 'Beside the events of the code itself, the query of histories reads successful approvals alone.',
       mutants: [
-        "isApproval: boolean { return [event.kind === 'device_authorized' && event.outcome === 'success' -> (event.outcome === 'success')];",
         'earlierApprovals: => { if ([!isApproval(e) || e.time >= approval.time -> (e.time >= approval.time)] || isOfCode(e, input.entity,',
-        'evaluate: = events.filter( (e) => [DEVICE_KINDS.some((k) => k === e.kind) && isOfCode(e, entity, DEVICE_ROLES -> (DEVICE_KINDS.some((k) => k === e....',
-      ],
-    },
-    {
-      why: 'An approval is told with the code as its subject, which is no role of a device.',
-      mutants: [
-        'evaluate: = events.filter( (e) => [DEVICE_KINDS.some((k) => k === e.kind) && isOfCode(e, entity, DEVICE_ROLES -> (isOfCode(e, entity, DEVICE_ROLES)...',
-        'evaluate: DEVICE_KINDS.some((k) => k [= -> !]== e.kind) && isOfCode(e,',
       ],
     },
     {
@@ -168,6 +170,16 @@ export const EQUIVALENT: Readonly<Record<string, readonly Equivalence[]>> = {
     {
       why: ONE_ROW,
       mutants: ['evaluate: first = input.facts.find[ -> Last]((f) => f.name ==='],
+    },
+  ],
+  refresh_many_networks: [
+    {
+      why: 'Asked only where a client is listed, or finding nothing where none is.',
+      mutants: [
+        'offListRows: }); if (parts.length === [0 -> (-1)]) return sql`false`; return',
+        'candidates: === [0 -> (-1)]) return changed; return',
+        'history: if (listed.length === [0 -> (-1)]) return runs; return',
+      ],
     },
   ],
   scope_beyond_registration: [
@@ -262,7 +274,7 @@ export const EQUIVALENT: Readonly<Record<string, readonly Equivalence[]>> = {
       mutants: ['evaluate: const newest = facts.find[ -> Last]((f) => f.name ==='],
     },
     {
-      why: 'The query of histories reads one use, the newest.',
+      why: 'The query of histories reads one use for each name, the newest, and a second name exists after a rotation of keys alone.',
       mutants: ['evaluate: const lastUse = events.find[Last -> ]((e) => !isAbout(e,'],
     },
   ],

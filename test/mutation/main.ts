@@ -98,11 +98,15 @@ async function run(trial: Trial, rule: string, source: string): Promise<Outcome>
   return { score, report, isListWrong: wrong.length > 0 };
 }
 
-/** The named rules or all, each loaded for itself. */
-async function chosenRules(): Promise<readonly Detector[]> {
-  const known = readdirSync(RULES)
+function knownRules(): readonly string[] {
+  return readdirSync(RULES)
     .filter((f) => f.endsWith('.ts') && !f.startsWith('_'))
     .map((f) => f.slice(0, -3));
+}
+
+/** The named rules or all, each loaded for itself. */
+async function chosenRules(): Promise<readonly Detector[]> {
+  const known = knownRules();
   const rules: Detector[] = [];
   for (const id of positionals.length === 0 ? known : positionals) {
     if (!known.includes(id)) throw new Error(`rule ${id} is unknown; allowed: ${known.join(', ')}`);
@@ -133,7 +137,7 @@ async function runAll(store: Store, folder: string): Promise<void> {
 
 async function main(): Promise<void> {
   if (values.publish) {
-    publish(readScores(), (s) => s.source === sourceId(sourceOf(s.rule)));
+    publish(readScores(), knownRules(), (s) => s.source === sourceId(sourceOf(s.rule)));
     return;
   }
   if (!PARTS.some((p) => p === values.part))

@@ -19,11 +19,12 @@ function row(name: string, scores: readonly RuleScore[], note: string): string {
 }
 
 /**
- * Writes the table of all scores into docs/detection.md. `isCurrent` tells whether a score is of the rule as it stands; one
+ * Writes the table of all rules' scores into docs/detection.md. `isCurrent` tells whether a score is of the rule as it stands; one
  * that is not is marked.
  */
 export function publish(
   scores: readonly RuleScore[],
+  rules: readonly string[],
   isCurrent: (score: RuleScore) => boolean,
 ): void {
   const wrong = scores.flatMap((s) => wronglyListed(s).map((name) => `${s.rule}: ${name}`));
@@ -37,7 +38,13 @@ export function publish(
   const table = [
     '| rule | mutants | killed | equivalent | score |',
     '|---|---|---|---|---|',
-    ...scores.map((s) => row(s.rule, [s], isCurrent(s) ? '' : ' (before its last change)')),
+    ...rules.map((rule) => {
+      const own = scores.filter((s) => s.rule === rule);
+      const isOld = own.some((s) => !isCurrent(s));
+      return own.length === 0
+        ? `| ${rule} | not measured | | | |`
+        : row(rule, own, isOld ? ' (before its last change)' : '');
+    }),
     row('**all**', scores, ''),
   ].join('\n');
   writeFileSync(DOCUMENT, `${text.slice(0, from)}${BEGIN}\n\n${table}\n\n${text.slice(to)}`);
