@@ -130,7 +130,8 @@ async function receive(
     deadlineMs: deps.bodyDeadlineMs,
     budget: visit,
   });
-  const isCloudEvents = CLOUD_EVENT_TYPES.has(mediaTypeOf(request));
+  // The source of that name reads the envelope itself.
+  const isCloudEvents = CLOUD_EVENT_TYPES.has(mediaTypeOf(request)) && sourceId !== 'cloudevents';
   const records = isCloudEvents ? cutCloudEvents(body, source) : cutRecords(body, source);
   const hash = createHash('sha256').update(source.id).update('\0');
   if (key !== undefined) hash.update(`${key.length}:${key}\0`);

@@ -83,6 +83,7 @@ export default defineSource({
   description:
     'Requests as the logger plugins of Apache APISIX write them (http-logger, file-logger).',
   forms: ['json'],
+  kinds: ['token_rejected', 'api_accessed', 'rate_limited'],
   provides: [
     ...CALL_FIELDS,
     ...CHALLENGE_FIELDS,

@@ -240,6 +240,7 @@ export default defineSource({
   product: 'api_gateway',
   description: 'Access logs of Amazon API Gateway (REST and HTTP APIs) in a JSON format.',
   forms: ['json'],
+  kinds: ['token_rejected', 'api_accessed', 'rate_limited'],
   provides: [
     ...CALL_FIELDS,
     ...CLAIM_FIELDS.filter((f) => !f.startsWith('binding')),

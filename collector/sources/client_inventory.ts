@@ -181,6 +181,7 @@ export default defineSource({
   description:
     'Lists of registered clients, exported from an authorization server, for what registration events do not tell.',
   forms: ['json'],
+  kinds: ['client_updated'],
   provides: [
     'time',
     'kind',

@@ -223,6 +223,7 @@ export default defineSource({
   description:
     'Access logs of Envoy, Istio gateways and sidecars: JSON, or lines of the default formats.',
   forms: ['json', 'text'],
+  kinds: ['token_rejected', 'api_accessed', 'rate_limited'],
   provides: [
     ...CALL_FIELDS,
     ...CHALLENGE_FIELDS,

@@ -205,6 +205,7 @@ export default defineSource({
   product: 'actions_oidc',
   description: 'ID tokens of GitHub Actions workflows, as a relying party sees and judges them.',
   forms: ['json'],
+  kinds: ['token_validated', 'token_rejected'],
   provides: [
     ...['event_id', 'time', 'kind', 'outcome'],
     ...['source.instance', 'source.tenant', 'source.raw_type', 'error.code', 'error.detail'],

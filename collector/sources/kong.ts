@@ -108,6 +108,7 @@ export default defineSource({
   product: 'kong',
   description: 'Requests as the logging plugins of Kong Gateway write them (http-log, file-log).',
   forms: ['json'],
+  kinds: ['token_rejected', 'api_accessed', 'rate_limited', 'unclassified'],
   provides: [
     ...CALL_FIELDS,
     ...CHALLENGE_FIELDS,

@@ -144,6 +144,7 @@ export default defineSource({
   description:
     'Access logs of NGINX, OpenResty and ingress-nginx: JSON by a log_format, or combined lines.',
   forms: ['json', 'text'],
+  kinds: ['token_rejected', 'api_accessed', 'rate_limited', 'unclassified'],
   provides: [
     ...CALL_FIELDS,
     ...CHALLENGE_FIELDS,

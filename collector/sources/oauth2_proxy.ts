@@ -249,6 +249,16 @@ export default defineSource({
   description:
     'Requests and sign-ins of oauth2-proxy: lines of its default formats, or JSON templates.',
   forms: ['json', 'text'],
+  kinds: [
+    'token_rejected',
+    'login',
+    'login_failed',
+    'session_ended',
+    'session_revoked',
+    'api_accessed',
+    'rate_limited',
+    'unclassified',
+  ],
   provides: [
     ...CALL_FIELDS,
     ...PRESENTED_TOKEN_FIELDS,

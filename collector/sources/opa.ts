@@ -264,6 +264,7 @@ export default defineSource({
   product: 'opa',
   description: 'Decision logs of Open Policy Agent, as it uploads or prints them.',
   forms: ['json'],
+  kinds: ['policy_decided'],
   provides: [
     ...['event_id', 'time', 'kind', 'phase', 'outcome', 'source.instance', 'source.raw_type'],
     ...['error.code', 'error.detail', 'client.id', 'subject.ref', 'subject.type'],

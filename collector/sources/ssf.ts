@@ -331,6 +331,15 @@ export default defineSource({
   product: 'shared_signals',
   description: 'Security event tokens of CAEP, RISC and OAuth event types, signed or decoded.',
   forms: ['json', 'text'],
+  kinds: [
+    'token_revoked',
+    'grant_revoked',
+    'session_started',
+    'session_revoked',
+    'account_locked',
+    'risk_signal',
+    'unclassified',
+  ],
   provides: [
     ...['event_id', 'time', 'kind', 'phase', 'outcome', 'source.instance', 'source.tenant'],
     ...['source.raw_type', 'client.id', 'subject.ref', 'subject.type'],

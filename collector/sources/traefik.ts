@@ -138,6 +138,7 @@ export default defineSource({
   product: 'traefik',
   description: 'Access logs of Traefik Proxy: JSON, or lines of its common format.',
   forms: ['json', 'text'],
+  kinds: ['token_rejected', 'api_accessed', 'rate_limited'],
   provides: [
     ...CALL_FIELDS,
     ...CHALLENGE_FIELDS,
