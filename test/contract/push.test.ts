@@ -382,6 +382,28 @@ describe('what other systems send', () => {
   });
 });
 
+describe('a pushed security event token (RFC 8935)', () => {
+  const type = { 'content-type': 'application/secevent+jwt' };
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const set = (claims: object): string =>
+    `${part({ typ: 'secevent+jwt', alg: 'ES256' })}.${part(claims)}.c2ln`;
+
+  it('is answered with 202 and nothing else once it is durable, else with the error of the RFC', async () => {
+    const events = { 'https://schemas.openid.net/secevent/caep/event-type/session-revoked': {} };
+    const claims = { iss: 'https://as.example.com', jti: 'set-1', iat: NOW / 1_000, events };
+    const { status, text } = await send('/v1/events/ssf', set(claims), type);
+    expect([status, text]).toEqual([202, '']);
+    const refused = await send('/v1/events/ssf', set({ iss: 'https://as.example.com' }), type);
+    expect([refused.status, JSON.parse(refused.text)]).toEqual([
+      400,
+      {
+        err: 'invalid_request',
+        description: 'record: no security event token; the claims events, iss and jti are needed',
+      },
+    ]);
+  });
+});
+
 describe('OTLP logs that carry a vendor’s records', () => {
   const log = (source: string, body: unknown): object => ({
     timeUnixNano: String(BigInt(NOW) * 1_000_000n),
