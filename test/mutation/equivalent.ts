@@ -259,7 +259,6 @@ export const EQUIVALENT: Readonly<Record<string, readonly Equivalence[]>> = {
     {
       why: IN_BACKTEST,
       mutants: [
-        "REGISTERED: without 'client_updated'",
         'candidates: WHERE ${tenant} AND time >[= -> ] toStartOfDay(${newest})',
         "candidates: AND state [! -> ]= 'superseded') UNION ALL",
         'candidates: 1)) = 0 AND entity [NOT -> ]IN ( SELECT',
