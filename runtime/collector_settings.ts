@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { KafkaSettings } from './kafka_settings.ts';
 import { isLoopback } from './loopback.ts';
 
 /** What whoever pushes records of a source has to show. */
@@ -61,5 +62,7 @@ export const CollectorSettings = z.strictObject({
       auth0_logs: Auth0Logs.optional(),
     })
     .prefault({}),
+  /** Topics that vendors and shippers write records to. None by default. */
+  kafka: KafkaSettings.optional(),
 });
 export type CollectorSettings = z.infer<typeof CollectorSettings>;
