@@ -7,7 +7,7 @@ import { formsOf, loadUsedSources, type UsedSource } from '../source_pages.ts';
 
 function lineOf({ source: s, use }: UsedSource): string {
   const rules = `${use.works.length} detectors work, ${use.blind.length} are blind`;
-  return `${s.id.padEnd(20)} ${s.title} (${s.provides.length} fields; ${rules}; confirmed by ${s.confirmed_by.replace('_', ' ')})`;
+  return `${s.id.padEnd(28)} ${s.title} (${s.provides.length} fields; ${rules}; confirmed by ${s.confirmed_by.replace('_', ' ')})`;
 }
 
 /** What a definition says, without its functions, and what follows from it. */

@@ -36,6 +36,10 @@ const KINDS: readonly EventKind[] = [...TRY_KINDS, ...SUCCESS_KINDS];
 
 const LISTED_MAX = 20;
 
+/** Every finding has every field: what a verdict of the other kind would say is said to be nothing. */
+const NOTHING_OF_A_PERSON = { sources_at_once: 0, sources: [], broken_in_from: [] } as const;
+const NOTHING_OF_A_NETWORK = { subjects_at_once: 0, broken_in: [] } as const;
+
 const Parameters = z.strictObject({
   /** Different subjects that failed from one network within the window. */
   min_subjects: z.int().min(2).max(10_000).default(5),
@@ -189,7 +193,12 @@ function networkSignal(input: EvaluateInput<Params>, episode: Episode): Signal {
         : []),
       isFew ? 'few tries each' : 'many tries each',
     ],
-    evidence: { ...evidence, subjects_at_once: peak, broken_in: people.slice(0, LISTED_MAX) },
+    evidence: {
+      ...evidence,
+      ...NOTHING_OF_A_PERSON,
+      subjects_at_once: peak,
+      broken_in: people.slice(0, LISTED_MAX),
+    },
   };
 }
 
@@ -210,6 +219,7 @@ function targetSignal(input: EvaluateInput<Params>, episode: Episode): Signal {
     ],
     evidence: {
       ...evidence,
+      ...NOTHING_OF_A_NETWORK,
       sources_at_once: peak,
       sources: known(tries.map(partyOf.target)).slice(0, LISTED_MAX),
       broken_in_from: from.slice(0, LISTED_MAX),
@@ -254,6 +264,7 @@ const expected = (
   verdict,
   severity: LEVELS[verdict].severity,
   evidence: {
+    ...NOTHING_OF_A_PERSON,
     tries: count,
     subjects_at_once: subjects,
     successes: more.successes ?? 0,
@@ -285,6 +296,7 @@ const expectedTarget = (
   verdict,
   severity: LEVELS[verdict].severity,
   evidence: {
+    ...NOTHING_OF_A_NETWORK,
     tries: count,
     sources_at_once: sources.length,
     successes: more.successes ?? 0,

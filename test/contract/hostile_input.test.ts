@@ -636,6 +636,6 @@ it('a rate for a source that there is not stops the start', async () => {
   const folder = `${opened.dataDir}/elsewhere`;
   const config = { ...wrong.config, dataDir: folder };
   await expect(startCollector({ ...wrong, config }, opened.store)).rejects.toThrow(
-    /no source nosuch; allowed: client_inventory, envoy, /,
+    /no source nosuch; allowed: apisix, auth0, /,
   );
 });

@@ -128,7 +128,14 @@ export function plantedInIdentityProviders(text: string, c: string): Record<stri
       ...{ authorization: `Bearer ${c}`, request: { ip: c, user_agent: text, id: text } },
       claims: {
         ...{ iss: 'https://token.actions.githubusercontent.com', sub: c, jti: c, aud: [text] },
-        ...{ repository: text, workflow: text, ref: text, environment: text, actor: c, run_id: text },
+        ...{
+          repository: text,
+          workflow: text,
+          ref: text,
+          environment: text,
+          actor: c,
+          run_id: text,
+        },
       },
       header: { kid: text, alg: text },
     }),

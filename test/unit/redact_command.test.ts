@@ -131,7 +131,7 @@ describe('redact --explain', () => {
   it.each([
     [
       ['--source', 'nobody'],
-      /--source nobody: no such source; known: client_inventory, envoy, grantscope/,
+      /--source nobody: no such source; known: apisix, auth0, aws_api_gateway/,
     ],
     [['--limit', '0'], /--limit: must be a whole number from 1 to 10000/],
     [[], /no source accepts the first record; say with --source/],
