@@ -91,7 +91,7 @@ function generatedPart({ source, use, titles }: UsedSource): string {
   const lines = [
     '## At a glance',
     '',
-    'From the definitions, by `npm run generate`.',
+    'From the definitions, by `npm run generate`: by fields and kinds of events alone. Where the text above says more of a rule, it knows better.',
     '',
     `- **Send to** \`POST /v1/events/${source.id}\`: ${formsOf(source)}; or import files with \`grantscope import --source ${source.id} FILE...\`; or put a record into the body of an OTLP log record with the attribute \`grantscope.source\` = \`${source.id}\`.`,
     `- **Confirmed by** ${CONFIRMED[source.confirmed_by]}.`,
