@@ -278,9 +278,12 @@ export default defineDetector<Params>({
       from: EACH_CODE,
       where: CODE_ROWS,
       key: sql`code_ref`,
-      // A failed proof counts as a client of its own: it differs from whoever the code was issued to.
+      // A failed proof counts as a client of its own: it differs from whoever the code was issued to, also where that is
+      // not told.
       facets: [
-        textFacet(sql`if(${failedVerifierRows(params)}, '\n', client_id)`),
+        textFacet(
+          sql`multiIf(${failedVerifierRows(params)}, '\n', client_id = '' AND kind = 'code_issued', '\r', client_id)`,
+        ),
         textFacet(sql`redirect_uri`),
         textFacet(PKCE_FACET),
       ],
