@@ -187,6 +187,7 @@ function textOf(counts: ImportCounts, seconds: number, isComplete: boolean): str
     `${records} records: ${accepted} accepted, ${refused} refused (${seconds.toFixed(1)} s, ${rate}/s)`,
     ...refusals.map((r) => `  ${r.file}:${r.line}: ${r.code}: ${r.message}`),
     ...(refused > refusals.length ? [`  ... and ${refused - refusals.length} more`] : []),
+    ...(records === 0 && isComplete ? ['nothing new: all was read by an earlier run'] : []),
     ...(isComplete ? [] : ['not at the end: the same command goes on where this one stopped']),
   ].join('\n');
 }
