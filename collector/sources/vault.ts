@@ -189,6 +189,13 @@ function outcomeOf(r: Reading): NonNullable<AuthEventDraft['outcome']> {
   return errorOf(r)?.code === 'permission_denied' ? 'denied' : 'failure';
 }
 
+/** `auth/userpass/login/ada`: who somebody is goes into a reference, and so stands nowhere else. */
+const PATH_OF_A_PERSON = /^(auth\/(?:[^/]+\/){1,8}(?:login|users)\/)[^/]+/;
+
+function pathOf(request: Json): string | undefined {
+  return textIn(request, 'path')?.replace(PATH_OF_A_PERSON, '$1*');
+}
+
 function draftOf(r: Reading): AuthEventDraft {
   const { value, request, route } = r;
   const namespace = textIn(objectIn(request, 'namespace'), 'path')?.replace(/\/$/, '');
@@ -215,7 +222,7 @@ function draftOf(r: Reading): AuthEventDraft {
     policy: given({ path: route.policy === '' ? undefined : route.policy }),
     corr: given({ request_id: textIn(request, 'id') }),
     upstream_redaction: hasMask(r) ? true : undefined,
-    ext: given({ vault_path: textIn(request, 'path'), mount_type: textIn(request, 'mount_type') }),
+    ext: given({ vault_path: pathOf(request), mount_type: textIn(request, 'mount_type') }),
   });
 }
 

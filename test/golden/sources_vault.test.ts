@@ -724,6 +724,16 @@ describe('failures', () => {
   });
 
   it.each([
+    ['auth/userpass/login/ada', 'auth/userpass/login/*'],
+    ['auth/team/okta/login/ada', 'auth/team/okta/login/*'],
+    ['auth/userpass/users/ada/password', 'auth/userpass/users/*/password'],
+    ['auth/approle/login', 'auth/approle/login'],
+    ['secret/data/users/ada', 'secret/data/users/ada'],
+  ])('%s names nobody in clear: %s', (path, kept) => {
+    expect(one(entry(path, 'update', 'userpass')).ext['vault_path']).toBe(kept);
+  });
+
+  it.each([
     ['auth/approle/login', 'approle', 'token_request_failed'],
     ['auth/token/renew-self', 'token', 'token_request_failed'],
     ['auth/token/revoke-self', 'token', 'token_revoked'],
