@@ -160,15 +160,30 @@ function identityOf(m: Json): TokenIdentity {
   return textIn(m, 'format') === 'jwt' ? { jti } : { secret: new Secret(jti) };
 }
 
-/** `inFamily`: the token was issued together with a refresh token, or is one. */
-function tokenOf(m: Json, role: TokenRole, type: TokenType, inFamily: boolean): TokenDraft {
-  const grant = textIn(m, 'grantId');
+/**
+ * The rotation family of a refresh token. The provider names none, and one grant may have several chains; the
+ * time of the first token (`iiat`) and the nonce are carried along by every rotation and tell them apart.
+ */
+function familyOf(refresh: Json | undefined): string | undefined {
+  if (refresh === undefined) return undefined;
+  const grant = textIn(refresh, 'grantId');
+  const first = numberOf(own(refresh, 'iiat'));
+  if (grant === undefined || first === undefined) return grant;
+  return [grant, first, textIn(refresh, 'nonce') ?? ''].join(' ');
+}
+
+function tokenOf(
+  m: Json,
+  role: TokenRole,
+  type: TokenType,
+  family: string | undefined,
+): TokenDraft {
   const parent = objectIn(m, 'parent');
   return given({
     role,
     type,
     ...identityOf(m),
-    family: grant === undefined || !inFamily ? undefined : { vendor_id: grant },
+    family: family === undefined ? undefined : { vendor_id: family },
     parent: Object.keys(parent).length === 0 ? undefined : identityOf(parent),
     counter: type === 'refresh' ? numberOf(own(m, 'rotations')) : undefined,
     issued_at: timeNs(own(m, 'iat')),
@@ -182,11 +197,12 @@ function listedTokens(value: Json): TokenDraft[] {
   const models = Array.isArray(list)
     ? (list as readonly unknown[]).slice(0, MODELS_MAX).filter(isJson)
     : [];
-  const refresh = models.some((m) => textIn(m, 'kind') === 'RefreshToken');
+  const refresh = models.find((m) => textIn(m, 'kind') === 'RefreshToken');
   return models.map((m) => {
     const type = lookUp(TOKEN_TYPE_OF_MODEL, textIn(m, 'kind') ?? '') ?? 'unknown';
-    const inFamily = refresh && (type === 'refresh' || type === 'access');
-    return tokenOf(m, oneOf(TOKEN_ROLES, own(m, 'role')) ?? 'issued', type, inFamily);
+    // An access token that came with a refresh token ends with its family.
+    const chain = type === 'refresh' ? m : type === 'access' ? refresh : undefined;
+    return tokenOf(m, oneOf(TOKEN_ROLES, own(m, 'role')) ?? 'issued', type, familyOf(chain));
   });
 }
 
@@ -198,7 +214,8 @@ function tokensOf(r: Reading, mapping: Mapping): TokenDraft[] {
     lookUp(TOKEN_TYPE_OF_MODEL, textIn(r.model, 'kind') ?? '') ??
     lookUp(TOKEN_TYPE_OF_EVENT, name) ??
     'unknown';
-  return [tokenOf(r.model, mapping.role, type, type === 'refresh'), ...listed];
+  const family = type === 'refresh' ? familyOf(r.model) : undefined;
+  return [tokenOf(r.model, mapping.role, type, family), ...listed];
 }
 
 interface Reading {
@@ -245,6 +262,16 @@ function outcomeOf(r: Reading, mapping: Mapping): Outcome {
   }
 }
 
+/** The provider's words for a failed proof of RFC 7636 section 4.6. */
+const VERIFIER =
+  /^code_verifier (?:must be provided|does not match code_challenge)$|^PKCE verification failed$/;
+
+function errorCodeOf(r: Reading, description = '', detail = ''): string | undefined {
+  if (description.includes('redirect_uri')) return 'invalid_redirect_uri';
+  if (VERIFIER.test(detail)) return 'pkce_verification_failed';
+  return textIn(r.error, 'code', 'name');
+}
+
 function errorOf(r: Reading): AuthEventDraft['error'] {
   const description = textIn(r.error, 'error_description');
   const detail = textIn(r.error, 'error_detail', 'detail');
@@ -252,9 +279,7 @@ function errorOf(r: Reading): AuthEventDraft['error'] {
   const code = textIn(r.error, 'error');
   return given({
     oauth_error: code,
-    code: /redirect_uri/.test(description ?? '')
-      ? 'invalid_redirect_uri'
-      : textIn(r.error, 'code', 'name'),
+    code: errorCodeOf(r, description, detail),
     detail: both === '' ? undefined : both,
   });
 }
@@ -421,9 +446,10 @@ function parse(record: SourceRecord): ParseResult {
  *       params?: { client_id, grant_type, scope, redirect_uri, response_type, code_challenge_method, resource },
  *       request?: { ip, ip_role, user_agent, method, path, status, duration_ms, request_id, trace_id, span_id },
  *       error?: { error, error_description, error_detail },
- *       model?: { kind, jti, format, grantId, sessionUid, clientId, accountId, scope, exp, iat, rotations, aud,
+ *       model?: { kind, jti, format, grantId, sessionUid, clientId, accountId, scope, exp, iat, iiat, nonce, rotations, aud,
  *                 redirectUri, codeChallenge, codeChallengeMethod, jkt, 'x5t#S256', acr, amr },
- *       tokens?: [{ role, kind, jti | value, format, grantId, rotations, iat, exp, parent: { jti | value } }],
+ *       tokens?: [{ role, kind, jti | value, format, grantId, iiat, nonce, rotations, iat, exp,
+ *                   parent: { jti | value } }],
  *       client?: { client_id, client_name, redirect_uris, scope, grant_types, token_endpoint_auth_method } }
  *
  * `event` is the emitter's name, plus `introspection.success`, `revocation.success` and `userinfo.success`,
@@ -476,7 +502,7 @@ export default defineSource({
     ...['http.method', 'http.route', 'http.status', 'http.duration_ms', 'acr', 'amr'],
     ...['corr.trace_id', 'corr.span_id', 'corr.request_id', 'ext'],
   ],
-  confirmed_by: 'documents',
+  confirmed_by: 'real_server',
   references: [
     'oidc-provider 9: docs/events.md',
     'RFC 6749, RFC 7009, RFC 7591, RFC 7662, RFC 8628, RFC 9126, RFC 9449',

@@ -210,6 +210,29 @@ describe('oidc_provider', () => {
     expect(short(value)).toEqual(events);
   });
 
+  it('tells two chains of one grant apart by their first token', () => {
+    const family = (more: object) =>
+      run({
+        event: 'grant.success',
+        tokens: [
+          { role: 'issued', kind: 'AccessToken', jti: 'a1', grantId: 'g1' },
+          { role: 'issued', kind: 'RefreshToken', jti: 'r1', grantId: 'g1', ...more },
+        ],
+      })[0]!.tokens.map((t) => t.family_ref);
+    const both = (id: string) => [ring.ref('token', id), ring.ref('token', id)];
+    expect(family({ iiat: 1_767_225_600 })).toEqual(both('g1 1767225600'));
+    expect(family({ iiat: 1_767_225_600, nonce: 'n1' })).toEqual(both('g1 1767225600 n1'));
+    expect(family({})).toEqual(both('g1'));
+  });
+
+  it('calls a failed proof of the code by its name, and nothing else', () => {
+    const code = (error_detail: string) =>
+      run({ event: 'grant.error', error: { error: 'invalid_grant', error_detail } })[0]!.error.code;
+    expect(code('code_verifier does not match code_challenge')).toBe('pkce_verification_failed');
+    expect(code('code_verifier must be provided')).toBe('pkce_verification_failed');
+    expect(code('authorization code is expired')).toBe('');
+  });
+
   it('a registered client carries the metadata that detectors need, and PKCE is told from the code', () => {
     const [registered] = run({
       event: 'registration_create.success',
