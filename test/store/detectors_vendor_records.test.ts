@@ -1,9 +1,11 @@
 // How: records as the vendors write them go through the adapter, redaction and normalisation into the real embedded
 // engine, each case under a tenant of its own; the rule then finds what it should in them, or nothing.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import auth0 from '../../collector/sources/auth0.ts';
 import cloudtrail from '../../collector/sources/aws_cloudtrail.ts';
 import keyVault from '../../collector/sources/azure_key_vault.ts';
 import kubernetes from '../../collector/sources/kubernetes_audit.ts';
+import okta from '../../collector/sources/okta.ts';
 import ssf from '../../collector/sources/ssf.ts';
 import vault from '../../collector/sources/vault.ts';
 import { backtest } from '../../detectors/backtest.ts';
@@ -11,7 +13,7 @@ import { bindDetectors, loadDetectors } from '../../detectors/registry.ts';
 import type { AuthEvent } from '../../model/auth_event.ts';
 import type { SourceDefinition } from '../../model/define_source.ts';
 import { insertEvents } from '../../store/insert.ts';
-import { eventsOf, json } from '../golden/run_source.ts';
+import { eventsOf, json, ring } from '../golden/run_source.ts';
 import { openTestStore } from '../harness.ts';
 
 let engine: Awaited<ReturnType<typeof openTestStore>>;
@@ -330,5 +332,109 @@ describe('token_used_after_revocation on a security event and audit events', () 
     expect(await findingsOf('token_used_after_revocation', 'revoked-refused', ...inputs)).toEqual(
       [],
     );
+  });
+});
+
+const REUSE = 'refresh_token_reuse';
+const verdicts = (found: readonly (readonly unknown[])[]) =>
+  found.map(([entity, , verdict]) => [entity, verdict]);
+const PHONE = { ip: '203.0.113.9', agent: 'ShopApp/3.1 (Android 15)' };
+const STRANGER = { ip: '198.51.100.7', agent: 'python-requests/2.32.3' };
+
+const auth0Log = (
+  t: number,
+  type: string,
+  where: typeof PHONE,
+  details: object,
+  description = '',
+) => ({
+  log_id: nextId(),
+  data: {
+    ...{ type, date: iso(t), client_id: 'shop-app', user_id: 'auth0|u-ada', description },
+    ...{ ip: where.ip, user_agent: where.agent, hostname: 'login.example.com', details },
+  },
+});
+/** The counter is that of the token that was presented. */
+const exchanged = (t: number, where: typeof PHONE, tokenCounter: number) =>
+  auth0Log(t, 'sertft', where, { familyId: 'fam-shop-1', tokenCounter });
+const refusedAgain = (t: number, where: typeof PHONE, tokenCounter: number) =>
+  auth0Log(t, 'ferrt', where, { familyId: 'fam-shop-1', tokenCounter, latestCounter: 3 });
+const ofFamily = (counter: number) => ring.refOfJti(`fam-shop-1/${counter}`);
+
+describe('refresh_token_reuse on logs of Auth0', () => {
+  it('fires: a stranger presents a number that was exchanged long before', async () => {
+    const records = [
+      ...[exchanged(0, PHONE, 1), exchanged(3_600, PHONE, 2)],
+      refusedAgain(5_000, STRANGER, 1),
+    ];
+    expect(verdicts(await findingsOf(REUSE, 'auth0-theft', { source: auth0, records }))).toEqual([
+      [ofFamily(1), 'theft'],
+    ]);
+  });
+
+  it('fires otherwise: the device itself comes back with an old one', async () => {
+    const records = [
+      ...[exchanged(0, PHONE, 1), exchanged(3_600, PHONE, 2)],
+      refusedAgain(5_000, PHONE, 1),
+    ];
+    expect(verdicts(await findingsOf(REUSE, 'auth0-stale', { source: auth0, records }))).toEqual([
+      [ofFamily(1), 'stale_client'],
+    ]);
+  });
+
+  it('silent: number after number, from network to network; the newest refused for another reason', async () => {
+    const records = [
+      ...[exchanged(0, PHONE, 1), exchanged(3_600, { ...PHONE, ip: STRANGER.ip }, 2)],
+      refusedAgain(7_200, PHONE, 3),
+    ];
+    expect(await findingsOf(REUSE, 'auth0-honest', { source: auth0, records })).toEqual([]);
+  });
+
+  it('silent: the same numbers in another family', async () => {
+    const other = (t: number, where: typeof PHONE) =>
+      auth0Log(t, 'sertft', where, { familyId: 'fam-shop-2', tokenCounter: 1 });
+    const records = [exchanged(0, PHONE, 1), other(60, STRANGER)];
+    expect(await findingsOf(REUSE, 'auth0-families', { source: auth0, records })).toEqual([]);
+  });
+});
+
+const oktaEvent = (
+  t: number,
+  type: string,
+  where: typeof PHONE,
+  target: readonly object[],
+  result = 'SUCCESS',
+) => ({
+  ...{ uuid: nextId(), published: iso(t), eventType: `app.oauth2.as.token.${type}` },
+  actor: { id: '0oashop', type: 'PublicClientApp', displayName: 'Shop' },
+  client: { ipAddress: where.ip, userAgent: { rawUserAgent: where.agent } },
+  outcome: { result, reason: null },
+  debugContext: { debugData: { grantType: 'refresh_token', clientAuthType: 'none' } },
+  target: [{ id: '00uada', type: 'User' }, ...target],
+});
+const oktaToken = (type: string, hash: string) => ({ id: hash, type, detailEntry: { hash } });
+const [OLD, NEW] = ['r2Qm8XvT5kLw0aZn', 'c9Yb4HsD7fJp1gEu'];
+
+describe('refresh_token_reuse on events of Okta', () => {
+  it('fires: Okta names the token that came again', async () => {
+    const records = [
+      oktaEvent(0, 'grant.refresh_token', PHONE, [oktaToken('refresh_token', OLD)]),
+      oktaEvent(3_600, 'grant.access_token', PHONE, [oktaToken('access_token', NEW)]),
+      oktaEvent(5_000, 'detect_reuse', STRANGER, [oktaToken('refresh_token', OLD)], 'FAILURE'),
+    ];
+    // Okta does not say which token a refresh consumed, so the rotation itself is not seen.
+    expect(verdicts(await findingsOf(REUSE, 'okta-reuse', { source: okta, records }))).toEqual([
+      [ring.ref('token', OLD), 'undetermined'],
+    ]);
+  });
+
+  it('silent: rotation as it should be, from two networks', async () => {
+    const records = [
+      oktaEvent(0, 'grant.refresh_token', PHONE, [oktaToken('refresh_token', OLD)]),
+      oktaEvent(1, 'grant.access_token', PHONE, [oktaToken('access_token', NEW)]),
+      oktaEvent(3_600, 'grant.refresh_token', STRANGER, [oktaToken('refresh_token', NEW)]),
+      oktaEvent(7_200, 'revoke', PHONE, [oktaToken('refresh_token', NEW)]),
+    ];
+    expect(await findingsOf(REUSE, 'okta-honest', { source: okta, records })).toEqual([]);
   });
 });
