@@ -16,6 +16,7 @@ const FOLDER = join(packageRoot, 'bench');
 /** Every figure of docs/performance.md; `--quick` is shorter and smaller, and the page says so. */
 const PLAN: readonly { readonly full: string; readonly quick: string }[] = [
   { full: 'collect', quick: 'collect --quick --events 200000' },
+  { full: 'adapters', quick: 'adapters --quick' },
   { full: 'ingest --events 1000000', quick: 'ingest --events 300000' },
   {
     full: 'ingest --name soak --rate 60000 --seconds 600 --clients 16',

@@ -7,7 +7,7 @@ import { RESULTS_FOLDER, type Result } from './harness/program.ts';
  * Brings what was measured into the documentation: copies bench/results/*.json to docs/performance/ and writes the tables of
  * docs/performance.md anew from there. A figure that was not measured again keeps its last result, with its date and commit.
  *
- *   npm run bench -- publish
+ *   npm run bench -- publish [adapters ...]    all results, or those of these names
  */
 const DOCS_FOLDER = join(packageRoot, 'docs', 'performance');
 const PAGE = join(packageRoot, 'docs', 'performance.md');
@@ -171,9 +171,12 @@ function memoryTrend(f: Json): { sixth: number; last: number; rate: number } {
   return { sixth: at(5), last: at(-1), rate: numberAt(f, 'events_per_second') };
 }
 
+const asked = process.argv.slice(2);
+const isAskedFor = (name: string): boolean => asked.length === 0 || asked.includes(name);
+
 function copyResults(): void {
   mkdirSync(DOCS_FOLDER, { recursive: true });
-  const known = new Set(ROWS.map((r) => r.result));
+  const known = new Set([...ROWS.map((r) => r.result), 'adapters'].filter(isAskedFor));
   if (!existsSync(RESULTS_FOLDER)) return;
   for (const file of readdirSync(RESULTS_FOLDER).filter((f) => known.has(f.replace('.json', '')))) {
     const result = JSON.parse(readFileSync(join(RESULTS_FOLDER, file), 'utf8')) as Result;
@@ -243,6 +246,22 @@ function collectorTable(): string {
   ].join('\n');
 }
 
+function adaptersTable(): string {
+  const result = readResult('adapters');
+  if (result === undefined) return 'Not measured.';
+  const lines = ((result.figures['adapters'] ?? []) as readonly Json[]).map(
+    (a) =>
+      `| \`${String(a['source'])}\` | ${numberAt(a, 'bytes_a_record')} | ${numberAt(a, 'events_a_record')} | ${numberAt(a, 'parse_events_per_cpu_second')} | ${numberAt(a, 'whole_events_per_cpu_second')} | ${numberAt(a, 'ratio_to_median').toFixed(2)} |`,
+  );
+  return [
+    `\`${result.command}\`, ${result.measured_at.slice(0, 10)}, ${result.versions['commit'] ?? 'unknown'}, load average ${result.machine.load_average}.`,
+    '',
+    '| source | bytes a record | events a record | parse, events/CPU s | whole way, events/CPU s | to the median |',
+    '|---|---|---|---|---|---|',
+    ...lines,
+  ].join('\n');
+}
+
 function panelsTable(): string {
   const result = readResult('panels');
   if (result === undefined) return 'Not measured.';
@@ -264,6 +283,7 @@ copyResults();
 let page = readFileSync(PAGE, 'utf8');
 page = replaceBlock(page, 'figures', figuresTable());
 page = replaceBlock(page, 'collector', collectorTable());
+page = replaceBlock(page, 'adapters', adaptersTable());
 page = replaceBlock(page, 'panels', panelsTable());
 writeFileSync(PAGE, page);
 console.error(`wrote ${PAGE}`);
