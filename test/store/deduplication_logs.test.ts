@@ -59,7 +59,7 @@ describe('the engine’s memory of inserts', () => {
       await opened.command(sql`CREATE DATABASE probe`);
       for (const statement of [
         sql`CREATE TABLE probe.base (a UInt32) ENGINE = MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 100, old_parts_lifetime = 1`,
-        sql`CREATE TABLE probe.view (n UInt64) ENGINE = SummingMergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100`,
+        sql`CREATE TABLE probe.view (n UInt64) ENGINE = SummingMergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100, max_bytes_to_merge_at_max_space_in_pool = 1`,
         sql`CREATE MATERIALIZED VIEW probe.counting TO probe.view AS SELECT count() AS n FROM probe.base`,
       ])
         await opened.command(statement);
@@ -67,6 +67,10 @@ describe('the engine’s memory of inserts', () => {
       view = await folderOf(opened, 'probe.view');
       for (const token of ['one', 'two', 'three']) await insert(opened, token, 10);
       await opened.command(sql`OPTIMIZE TABLE probe.base FINAL`);
+      // From here on no part is merged, so that what an insert made can be told.
+      await opened.command(
+        sql`ALTER TABLE probe.base MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1`,
+      );
     });
     for (const name of ['all_1_1_0', 'all_2_2_0', 'all_3_3_0'])
       rmSync(join(base, name), { recursive: true, force: true });
