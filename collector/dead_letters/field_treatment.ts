@@ -9,6 +9,8 @@ export type Treatment =
   | 'own_reference'
   /** A field made for ids: scrubbed, but not for looking random. */
   | 'identifier'
+  /** The URL of an issuer, which keeps what looks random in its path. */
+  | 'issuer'
   | 'text';
 
 /** Where a field stands. */
@@ -56,6 +58,8 @@ const IDENTIFIERS = words(`
   correlationid transactionid thumbprint jkt x5t ja4 decisionid bundlerevision revision realmid instance hostname
   xrequestid keyid`);
 
+const ISSUERS = words('iss issuer');
+
 const plain = (name: string): string => name.toLowerCase().replace(/[\s_-]/g, '');
 const segments = (name: string): string[] =>
   name
@@ -87,6 +91,7 @@ export function treatmentOf(
   const isPersonal = place.isPersonal || parts.slice(0, -1).some((s) => PERSONAL.has(s));
   if (isPersonal && last === 'ref') return 'own_reference';
   if (isPersonal && !DESCRIBING.has(last)) return 'reference';
+  if (ISSUERS.has(last)) return 'issuer';
   return IDENTIFIERS.has(last) ? 'identifier' : 'text';
 }
 

@@ -138,8 +138,18 @@ class RecordRedaction {
   #leaf(value: string, treatment: Treatment, jsonDepth: number): string {
     if (treatment === 'reference' || treatment === 'own_reference')
       return this.#reference(value, treatment);
+    if (treatment === 'issuer') return this.#issuer(value, jsonDepth);
     if (treatment === 'text' || /[\s=:]/.test(value)) return this.text(value, jsonDepth);
     const after = this.#withoutAddresses(this.#context.scrubber.scrubIdentifier(value).text);
+    return this.#noted(value, after);
+  }
+
+  /** Kept as an event keeps it, so that it is the same after a replay; one with more than a path is text like any other. */
+  #issuer(value: string, jsonDepth: number): string {
+    const isBare = /^https?:\/\/[^\s?#@]+$/i.test(value);
+    const [named] = namedValues(value, this.#isSecretKey);
+    if (!isBare || named !== undefined) return this.text(value, jsonDepth);
+    const after = this.#withoutAddresses(this.#context.scrubber.scrubIssuer(value));
     return this.#noted(value, after);
   }
 

@@ -77,6 +77,7 @@ class CleanTexts {
   readonly names = new Set<string>();
   readonly texts = new Set<string>();
   readonly uris = new Set<string>();
+  readonly issuers = new Set<string>();
   /** Lists of scopes as they came, joined, to the sorted set that they are; shared by events. */
   readonly scopes = new Map<string, string[]>();
 
@@ -146,7 +147,7 @@ class Redaction {
       requested_client_id: this.#name('requested_client_id', draft.requested_client_id),
       subject: this.#principal('subject.ref', draft.subject),
       actor: this.#principal('actor.ref', draft.actor),
-      issuer: this.#uri('issuer', draft.issuer),
+      issuer: this.#issuer(draft.issuer),
       audience: this.#uris('audience', draft.audience),
       resource: this.#uris('resource', draft.resource),
       scopes_requested: this.#scopes('scopes_requested', draft.scopes_requested),
@@ -269,9 +270,24 @@ class Redaction {
     if (!always && !text.includes('://')) return this.#name(field, text, URI_LENGTH_MAX);
     const bare = this.#context.scrubber.scrubUrl(text);
     if (bare === value) remember(this.#clean.uris, value);
-    if (bare !== text) this.#note(field);
-    if (bare.length > URI_LENGTH_MAX) this.#noteCut(field);
-    return bare.slice(0, URI_LENGTH_MAX);
+    return this.#bounded(field, text, bare);
+  }
+
+  /** An issuer's path keeps what looks random: two pools of one provider differ in nothing else. */
+  #issuer(value: string | undefined): string {
+    if (value === undefined || value === '') return '';
+    if (this.#clean.issuers.has(value)) return value;
+    const text = normaliseText(value);
+    if (!text.includes('://')) return this.#name('issuer', text, URI_LENGTH_MAX);
+    const bare = this.#context.scrubber.scrubIssuer(text);
+    if (bare === value) remember(this.#clean.issuers, value);
+    return this.#bounded('issuer', text, bare);
+  }
+
+  #bounded(field: string, before: string, uri: string): string {
+    if (uri !== before) this.#note(field);
+    if (uri.length > URI_LENGTH_MAX) this.#noteCut(field);
+    return uri.slice(0, URI_LENGTH_MAX);
   }
 
   #names(field: string, values: readonly string[] | undefined, max = NAME_LENGTH_MAX): string[] {

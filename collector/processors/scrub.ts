@@ -21,46 +21,40 @@ const SCRUBBED_URL_LENGTH_MAX = 32_768;
 /** Looked at beyond what is kept, so that a secret that begins in the kept part is seen whole enough to be known. */
 const MARGIN = 8_192;
 
+/** A way to look at a text, and what it left as it was. */
+interface Way {
+  readonly context: ScanContext;
+  readonly clean: Set<string>;
+}
+
 class DefaultScrubber implements Scrubber {
   readonly #classify: (key: string) => KeyClass;
-  readonly #freeText: ScanContext;
-  readonly #identifiers: ScanContext;
-  readonly #clean = new Set<string>();
-  readonly #cleanIdentifiers = new Set<string>();
+  readonly #freeText: Way;
+  readonly #identifiers: Way;
+  readonly #issuers: Way;
 
   constructor(options: ScrubberOptions) {
     this.#classify = createKeyClassifier(options.extraKeys ?? [], options.allowedKeys);
     const shared = { classify: this.#classify, patterns: options.patterns ?? [] };
-    this.#freeText = { ...shared, free: true };
-    this.#identifiers = { ...shared, free: false };
+    this.#freeText = { context: { ...shared, free: true }, clean: new Set() };
+    this.#identifiers = { context: { ...shared, free: false }, clean: new Set() };
+    this.#issuers = { context: { ...shared, free: true, isRandomKept: true }, clean: new Set() };
   }
 
   scrubText(text: string, maxLength = SCRUB_LENGTH_MAX): ScrubResult {
-    return cut(this.#scrub(bounded(text, maxLength), true), text, maxLength);
+    return cut(scrub(bounded(text, maxLength), this.#freeText), text, maxLength);
   }
 
   scrubIdentifier(text: string, maxLength = SCRUB_LENGTH_MAX): ScrubResult {
-    return cut(this.#scrub(bounded(text, maxLength), false), text, maxLength);
-  }
-
-  #scrub(text: string, free: boolean): string {
-    const context = free ? this.#freeText : this.#identifiers;
-    if (context.patterns.length === 0 && (isPlainId(text) || !couldHoldSecret(text, free)))
-      return text;
-    const remembered = free ? this.#clean : this.#cleanIdentifiers;
-    if (text.length <= REMEMBERED_TEXT_LENGTH_MAX && remembered.has(text)) return text;
-    const scrubbed = replaceSecrets(text, context);
-    if (scrubbed === text && text.length <= REMEMBERED_TEXT_LENGTH_MAX) {
-      if (remembered.size >= REMEMBERED_TEXTS_MAX) remembered.clear();
-      remembered.add(text);
-    }
-    return scrubbed;
+    return cut(scrub(bounded(text, maxLength), this.#identifiers), text, maxLength);
   }
 
   scrubUrl(url: string): string {
-    const limit = SCRUBBED_URL_LENGTH_MAX + MARGIN;
-    const bounded = url.length > limit ? url.slice(0, limit) : url;
-    return this.scrubText(bareUrl(bounded), SCRUBBED_URL_LENGTH_MAX).text;
+    return scrubbedUrl(url, this.#freeText);
+  }
+
+  scrubIssuer(url: string): string {
+    return scrubbedUrl(url, /^https?:\/\//i.test(url) ? this.#issuers : this.#freeText);
   }
 
   isSecretKey(key: string): boolean {
@@ -73,6 +67,25 @@ class DefaultScrubber implements Scrubber {
   ): ScrubbedAttributes {
     return scrubAttributeMap(this, attributes, options);
   }
+}
+
+function scrub(text: string, { context, clean }: Way): string {
+  const mayBeClean = context.patterns.length === 0;
+  if (mayBeClean && (isPlainId(text) || !couldHoldSecret(text, context.free))) return text;
+  if (text.length <= REMEMBERED_TEXT_LENGTH_MAX && clean.has(text)) return text;
+  const scrubbed = replaceSecrets(text, context);
+  if (scrubbed === text && text.length <= REMEMBERED_TEXT_LENGTH_MAX) {
+    if (clean.size >= REMEMBERED_TEXTS_MAX) clean.clear();
+    clean.add(text);
+  }
+  return scrubbed;
+}
+
+function scrubbedUrl(url: string, way: Way): string {
+  const limit = SCRUBBED_URL_LENGTH_MAX + MARGIN;
+  const kept = bareUrl(url.length > limit ? url.slice(0, limit) : url);
+  return cut(scrub(bounded(kept, SCRUBBED_URL_LENGTH_MAX), way), kept, SCRUBBED_URL_LENGTH_MAX)
+    .text;
 }
 
 /** Trace, span and object ids: as many as there are events, so that remembering them would not help. */
@@ -159,6 +172,11 @@ export function scrubText(text: string, maxLength?: number): ScrubResult {
 /** {@link Scrubber.scrubUrl} without extra keys. */
 export function scrubUrl(url: string): string {
   return defaultScrubber.scrubUrl(url);
+}
+
+/** {@link Scrubber.scrubIssuer} without extra keys. */
+export function scrubIssuer(url: string): string {
+  return defaultScrubber.scrubIssuer(url);
 }
 
 /** {@link Scrubber.isSecretKey} without extra keys. */

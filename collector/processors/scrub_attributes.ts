@@ -38,6 +38,8 @@ const URL_KEYS = new Set(
     'oauth.redirect_uri redirect_uri messaging.url peer.url link.url http.referer referer location'
   ).split(' '),
 );
+/** URLs that keep what looks random in their path. */
+const ISSUER_KEYS = new Set(['oauth.issuer', 'iss', 'issuer']);
 /** Parts of a URL that are nothing but parameters. */
 const DROPPED_KEYS = new Set(['url.query', 'url.fragment', 'http.query', 'query_string']);
 const PERSON_KEYS = new Set(
@@ -55,7 +57,7 @@ const SESSION_KEY = /^(?:session\.(?:id|previous_id)|session_id|sid)$/;
  * what stands in their place and is none must not be kept as one.
  */
 const IDENTIFIER_KEY =
-  /^(?:oauth\.(?:event\.id|client_id|requested_client_id|client_auth_method|endpoint|issuer|audience|resource|scopes_requested|scopes_granted|binding_thumbprint|acr|amr|request_id|redaction\.(?:next_)?key_id|token\.[^.]*\.[^.]*\.(?:kid|alg))|container\.(?:id|image\..*)|host\.(?:id|image\.id)|service\.(?:instance\.id|version)|k8s\..*|faas\..*|cloud\..*|process\.executable\.build_id\..*|vcs\..*|telemetry\..*|deployment\..*|code\.(?:function|filepath|namespace|file\.path|function\.name)|url\.template|.*(?:trace|span|request|correlation)[._-]?id)$/;
+  /^(?:oauth\.(?:event\.id|client_id|requested_client_id|client_auth_method|endpoint|audience|resource|scopes_requested|scopes_granted|binding_thumbprint|acr|amr|request_id|redaction\.(?:next_)?key_id|token\.[^.]*\.[^.]*\.(?:kid|alg))|container\.(?:id|image\..*)|host\.(?:id|image\.id)|service\.(?:instance\.id|version)|k8s\..*|faas\..*|cloud\..*|process\.executable\.build_id\..*|vcs\..*|telemetry\..*|deployment\..*|code\.(?:function|filepath|namespace|file\.path|function\.name)|url\.template|.*(?:trace|span|request|correlation)[._-]?id)$/;
 
 /**
  * Redacts the attributes of a span, log record, event, link, scope or resource. Secret keys lose their
@@ -96,7 +98,8 @@ function freeName(key: string, taken: Readonly<Record<string, string>>): string 
 interface Treatment {
   /** The key, scrubbed. */
   readonly key: string;
-  readonly kind: 'header' | 'url' | 'dropped' | 'person' | 'secret' | 'identifier' | 'text';
+  readonly kind:
+    'header' | 'url' | 'issuer' | 'dropped' | 'person' | 'secret' | 'identifier' | 'text';
   /** In lower case; of a header its own name. */
   readonly name: string;
 }
@@ -127,6 +130,7 @@ function kindOf(scrubber: Scrubber, key: string): Pick<Treatment, 'kind' | 'name
   const header = HEADER_KEY.exec(name)?.[1];
   if (header !== undefined) return { kind: 'header', name: header };
   if (URL_KEYS.has(name)) return { kind: 'url', name };
+  if (ISSUER_KEYS.has(name)) return { kind: 'issuer', name };
   if (DROPPED_KEYS.has(name)) return { kind: 'dropped', name };
   if (PERSON_KEYS.has(name)) return { kind: 'person', name };
   if (scrubber.isSecretKey(key)) return { kind: 'secret', name };
@@ -161,7 +165,9 @@ function scrubOne(
     case 'header':
       return scrubHeader(scrubber, name, value, max);
     case 'url':
-      return scrubUrlValue(scrubber, value, max);
+      return scrubUrlValue(value, max, (url) => scrubber.scrubUrl(url));
+    case 'issuer':
+      return scrubUrlValue(value, max, (url) => scrubber.scrubIssuer(url));
     case 'dropped':
       return dropped(plainText(value));
     case 'person':
@@ -224,21 +230,21 @@ function plainText(value: unknown): string {
 
 function scrubHeader(scrubber: Scrubber, header: string, value: unknown, max: number): Scrubbed {
   const name = header.replaceAll('_', '-');
-  if (URL_HEADERS.has(name)) return scrubUrlValue(scrubber, value, max);
+  if (URL_HEADERS.has(name)) return scrubUrlValue(value, max, (url) => scrubber.scrubUrl(url));
   if (!HEADERS_KEPT.has(name)) return dropped(plainText(value));
   return typeof value === 'object' && value !== null
     ? scrubNested(scrubber, value, max, {})
     : scrubber.scrubText(plainText(value), max);
 }
 
-function scrubUrlValue(scrubber: Scrubber, value: unknown, max: number): Scrubbed {
+function scrubUrlValue(value: unknown, max: number, scrub: (url: string) => string): Scrubbed {
   if (Array.isArray(value)) {
-    const urls = value.map((v) => (typeof v === 'string' ? scrubber.scrubUrl(v) : REDACTED));
+    const urls = value.map((v) => (typeof v === 'string' ? scrub(v) : REDACTED));
     const text = JSON.stringify(urls).slice(0, max);
     return { text, changed: JSON.stringify(value) !== text };
   }
   const text = plainText(value);
-  const scrubbed = scrubber.scrubUrl(text).slice(0, max);
+  const scrubbed = scrub(text).slice(0, max);
   return { text: scrubbed, changed: scrubbed !== text };
 }
 

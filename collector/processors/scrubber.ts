@@ -19,6 +19,11 @@ export interface Scrubber {
   scrubIdentifier(text: string, maxLength?: number): ScrubResult;
   /** Scheme, host, port and path of a URL: no userinfo, query, fragment; the path is scrubbed as text. */
   scrubUrl(url: string): string;
+  /**
+   * The same for the URL of an issuer, which keeps what looks random in its path: pools, tenants and authorization
+   * servers are told apart by nothing else. Everything with a secret's name or shape goes as elsewhere.
+   */
+  scrubIssuer(url: string): string;
   /** True where the key's value is a secret whatever it is. */
   isSecretKey(key: string): boolean;
   /** OpenTelemetry attributes, keys and values; see `scrubAttributeMap`. */

@@ -48,6 +48,8 @@ export interface ScanContext {
   readonly classify: Classify;
   /** False for a field made for ids: no e-mail rule, no sentences, no fence against random text. */
   readonly free: boolean;
+  /** True for an issuer: free text, but what looks random in it is its name. */
+  readonly isRandomKept?: boolean;
   readonly patterns: readonly TextPattern[];
 }
 
@@ -231,7 +233,8 @@ function scanFreeText(
   if (mayHoldProse(text, features)) scanProse(view, as('prose'));
   if (mayHoldSqlPassword(text, features)) scanSqlPasswords(view, as('prose'));
   if (has(features, HAS_AT)) scanEmails(view, as('email'));
-  if (has(features, HAS_RANDOM_RUN)) scanRandomRuns(view, as('random'));
+  if (context.isRandomKept !== true && has(features, HAS_RANDOM_RUN))
+    scanRandomRuns(view, as('random'));
   if (has(features, HAS_ENCODED_RUN))
     scanEncodedText(view, (decoded) => holdsSecret(decoded, context), as('encoded'));
 }

@@ -6,6 +6,7 @@ import {
   SCRUB_LENGTH_MAX,
   scrubAttributes,
   scrubText,
+  scrubIssuer,
   scrubUrl,
 } from '../../collector/processors/scrub.ts';
 
@@ -242,6 +243,40 @@ describe('scrubUrl', () => {
     ['', ''],
   ])('%s', (url, bare) => {
     expect(scrubUrl(url)).toBe(bare);
+  });
+});
+
+describe('scrubIssuer', () => {
+  it.each([
+    'https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI',
+    'https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhJ',
+    'https://dev-48151623.okta.example/oauth2/aus1a2B3c4D5e6F7g8H9',
+    'https://login.example.com/f8cdef31-a31e-4b4a-93e4-5f571e91255a/v2.0',
+    'https://sso.example.com/realms/0d2c9a54-1d47-4f0e-9a3e-7c1f1b7f9e21',
+    'https://oidc.example.com/id/9F86D081884C7D659A2FEAA0C55AD015',
+    'https://tenant.example.com/V1StGXR8_Z5jdHi6B-myT0a9QkLpXz31bcD/',
+  ])('keeps %s', (issuer) => {
+    expect(scrubIssuer(issuer)).toBe(issuer);
+  });
+
+  it.each([
+    [`https://u:${S}@h/pool_V1StGXR8Z5jdHi6BmyT0`, 'https://h/pool_V1StGXR8Z5jdHi6BmyT0'],
+    [`https://h/eu-west-1_AbCdEfGhI?code=${S}#access_token=${S}`, 'https://h/eu-west-1_AbCdEfGhI'],
+    [`https://h/${['eyJhbGciOiJub25lIn0', 'eyJzdWIiOiJ4In0', 'c2ln'].join('.')}`, `https://h/${R}`],
+    [`https://h/${'gh'}p_${'a1B2c3D4e5'.repeat(4)}/x`, `https://h/${R}/x`],
+    [`https://h/client_secret=${S}`, `https://h/client_secret=${R}`],
+    ['https://h/users/bob@example.com', `https://h/users/${R}`],
+    // Not a URL of the web: whatever looks random goes.
+    ['V1StGXR8_Z5jdHi6B-myT0a9QkLpXz31bcD', R],
+  ])('%s', (issuer, kept) => {
+    expect(scrubIssuer(issuer)).toBe(kept);
+  });
+
+  it('teaches the other ways nothing', () => {
+    const url = 'https://h/reset/V1StGXR8_Z5jdHi6B-myT0a9QkLpXz31bcE';
+    expect(scrubIssuer(url)).toBe(url);
+    expect(scrubUrl(url)).toBe(`https://h/reset/${R}`);
+    expect(scrubIssuer(url)).toBe(url);
   });
 });
 
