@@ -271,6 +271,24 @@ const finding = (
   },
 });
 
+const proofOf = (name: string): NonNullable<ExampleEvent['tokens']> => [
+  { role: 'presented', type: 'dpop_proof', ref: exampleRef(name) },
+];
+/** A retry after a second, from home; the user agents of both requests. */
+const retryFinding = (entity: string, agents: readonly (readonly string[])[]) => {
+  const told = finding(
+    'retry',
+    false,
+    [
+      { t: 0, verdict: 'first' },
+      { t: 1, verdict: 'retry' },
+    ],
+    1,
+  );
+  const requests = told.evidence.requests.map((r, i) => ({ ...r, ua_families: agents[i] ?? [] }));
+  return { ...told, entity, evidence: { ...told.evidence, requests } };
+};
+
 const aboutProofs = (fact: EventFact): boolean =>
   KINDS.some((k) => k === fact.kind) && mentions(fact, ROLES, TYPES);
 
@@ -524,6 +542,215 @@ export default defineDetector<Params>({
           20,
         ),
       ],
+    },
+    {
+      name: 'replay: by another program from the same network, by another network alone, for another route',
+      events: [
+        [call(0, 'r1', HOME), call(2, 'r2', { ...HOME, ua_family: 'curl' })],
+        [
+          call(0, 'r3', HOME, { tokens: proofOf('by network') }),
+          call(2, 'r4', { ...AWAY, ua_family: 'Chrome' }, { tokens: proofOf('by network') }),
+        ],
+        [
+          call(0, 'r5', HOME, { tokens: proofOf('by route') }),
+          call(2, 'r6', HOME, {
+            http: { method: 'GET', route: '/export' },
+            tokens: proofOf('by route'),
+          }),
+        ],
+      ].flat(),
+      expect: [
+        finding(
+          'replay',
+          true,
+          [
+            { t: 0, verdict: 'first' },
+            { t: 2, verdict: 'replay', net: { ...HOME, ua_family: 'curl' } },
+          ],
+          2,
+        ),
+        {
+          ...finding(
+            'replay',
+            true,
+            [
+              { t: 0, verdict: 'first' },
+              { t: 2, verdict: 'replay', net: { ...AWAY, ua_family: 'Chrome' } },
+            ],
+            2,
+          ),
+          entity: exampleRef('by network'),
+        },
+        {
+          ...finding(
+            'replay',
+            true,
+            [
+              { t: 0, verdict: 'first' },
+              { t: 2, verdict: 'replay', target: 'GET /export' },
+            ],
+            2,
+          ),
+          entity: exampleRef('by route'),
+        },
+      ],
+    },
+    {
+      name: 'retry: one of the two tells no user agent, or they share one',
+      events: [
+        call(0, 'r1', { network: HOME.network, ip_role: 'end_user' }),
+        call(1, 'r2', HOME),
+        call(0, 'r3', HOME, { tokens: proofOf('no agent again') }),
+        call(
+          1,
+          'r4',
+          { network: HOME.network, ip_role: 'end_user' },
+          { tokens: proofOf('no agent again') },
+        ),
+        call(0, 'r5', HOME, { tokens: proofOf('two agents') }),
+        call(
+          0.01,
+          'r5',
+          { ...HOME, ua_family: 'edge' },
+          {
+            kind: 'token_validated',
+            http: {},
+            tokens: proofOf('two agents'),
+          },
+        ),
+        call(1, 'r6', HOME, { tokens: proofOf('two agents') }),
+      ],
+      expect: [
+        retryFinding(PROOF, [[], ['Chrome']]),
+        retryFinding(exampleRef('no agent again'), [['Chrome'], []]),
+        retryFinding(exampleRef('two agents'), [['Chrome', 'edge'], ['Chrome']]),
+      ],
+    },
+    {
+      name: 'the gravest repeat is told, and first of that; a retry before it does not hide it',
+      events: [
+        call(0, 'r1', HOME),
+        call(1, 'r2', HOME),
+        call(20, 'r3', AWAY, { kind: 'token_rejected', outcome: 'failure' }),
+        call(30, 'r4', AWAY),
+        call(40, 'r5', AWAY),
+      ],
+      expect: [
+        finding(
+          'replay',
+          true,
+          [
+            { t: 0, verdict: 'first' },
+            { t: 1, verdict: 'retry' },
+            { t: 20, verdict: 'replay_refused', net: AWAY, accepted: false },
+            { t: 30, verdict: 'replay', net: AWAY },
+            { t: 40, verdict: 'replay', net: AWAY },
+          ],
+          30,
+        ),
+      ],
+    },
+    {
+      name: 'replay refused: the gateway let it pass, the resource server did not; nobody told how it ended',
+      events: [
+        call(0, 'r1', HOME),
+        call(20, 'r2', AWAY),
+        call(20.01, 'r2', AWAY, { kind: 'token_rejected', outcome: 'failure', http: {} }),
+        call(0, 'r3', HOME, { tokens: proofOf('no outcome') }),
+        call(20, 'r4', AWAY, { outcome: 'unknown', tokens: proofOf('no outcome') }),
+      ],
+      expect: [PROOF, exampleRef('no outcome')].map((entity) => ({
+        ...finding(
+          'replay_refused',
+          false,
+          [
+            { t: 0, verdict: 'first' },
+            { t: 20, verdict: 'replay_refused', net: AWAY, accepted: false },
+          ],
+          20,
+        ),
+        entity,
+      })),
+    },
+    {
+      name: 'replay: accepted by the resource server, while the gateway told no outcome',
+      events: [
+        call(0, 'r1', HOME),
+        call(20, 'r2', AWAY),
+        call(20.01, 'r2', AWAY, { kind: 'token_validated', outcome: 'unknown', http: {} }),
+      ],
+      expect: [
+        finding(
+          'replay',
+          true,
+          [
+            { t: 0, verdict: 'first' },
+            { t: 20, verdict: 'replay', net: AWAY },
+          ],
+          20,
+        ),
+      ],
+    },
+    {
+      name: 'without a trace: one party’s second record is a repeat, and so is what comes later than two seconds',
+      events: [
+        call(0, '', HOME, { source: { id: 'otlp', instance: 'edge' } }),
+        call(1, '', HOME, { source: { id: 'otlp', instance: 'orders' } }),
+        call(1.5, '', HOME, { source: { id: 'otlp', instance: 'edge' } }),
+        call(0, '', HOME, {
+          source: { id: 'otlp', instance: 'edge' },
+          tokens: proofOf('late pair'),
+        }),
+        call(2.001, '', HOME, {
+          source: { id: 'otlp', instance: 'orders' },
+          tokens: proofOf('late pair'),
+        }),
+        call(0, '', HOME, {
+          source: { id: 'otlp', instance: 'edge' },
+          tokens: proofOf('half traced'),
+        }),
+        call(1, 'r9', HOME, {
+          source: { id: 'otlp', instance: 'orders' },
+          tokens: proofOf('half traced'),
+        }),
+      ],
+      expect: [
+        { entity: PROOF, t: 1.5 },
+        { entity: exampleRef('late pair'), t: 2.001 },
+        { entity: exampleRef('half traced'), t: 1 },
+      ].map(({ entity, t }) => ({
+        ...finding(
+          'retry',
+          false,
+          [
+            { t: 0, verdict: 'first' },
+            { t, verdict: 'retry' },
+          ],
+          t,
+        ),
+        entity,
+      })),
+    },
+    {
+      name: 'silent: requests that one correlation each tells apart from none',
+      events: [
+        call(0, '', HOME, { corr: { request_id: 'q-1' } }),
+        call(0.01, '', HOME, { corr: { request_id: 'q-1' }, kind: 'token_validated' }),
+        call(0, '', HOME, { corr: { transaction_id: 'x-1' }, tokens: proofOf('by transaction') }),
+        call(0.01, '', HOME, {
+          corr: { transaction_id: 'x-1' },
+          kind: 'token_validated',
+          tokens: proofOf('by transaction'),
+        }),
+        call(0, 'r7', HOME, {
+          outcome: 'challenge',
+          kind: 'token_rejected',
+          tokens: proofOf('nonce of the resource server'),
+        }),
+        call(1, 'r8', HOME, { tokens: proofOf('nonce of the resource server') }),
+        call(0, 'r10', HOME, { tokens: [{ role: 'issued', type: 'dpop_proof', ref: PROOF }] }),
+      ],
+      expect: [],
     },
   ],
 });

@@ -351,5 +351,68 @@ export default defineDetector<Params>({
         },
       ],
     },
+    fires('one edit in a name of four letters', 'https://shap.net/cb', ['edit_distance'], {}, [
+      'https://shop.net/cb',
+    ]),
+    fires('two edits in a name of seven letters', 'https://exabqle.com/cb', ['edit_distance']),
+    fires('the registered host as userinfo', 'https://login.example.com@evil.net/cb', ['at_sign']),
+    fires('an encoded backslash', 'https://evil.net/%5C.login.example.com', ['backslash']),
+    fires('an encoded double slash', 'https://login.example.com/go/%2f%2Fevil.net', [
+      'double_slash',
+    ]),
+    fires(
+      'what it resembles most is told, of several registered hosts',
+      'https://examp1e.com/cb',
+      ['confusable'],
+      {},
+      ['https://exbmple.com/cb', 'https://example.com/cb'],
+    ),
+    ...[
+      ['one edit in a name of three letters', 'https://abd.net/cb', 'https://abc.net/cb'],
+      ['two edits in a name of six letters', 'https://hxrbxr.net/cb', 'https://harbor.net/cb'],
+      ['three edits', 'https://eyaqplo.com/cb', 'https://example.com/cb'],
+      ['loopback beside a host of like name', 'http://localhost/cb', 'https://localhast/cb'],
+      ['a host of like name beside loopback', 'https://localhast/cb', 'http://localhost/cb'],
+      ['an address beside a host of like name', 'https://[cafe::bab]/cb', 'https://cafebab/cb'],
+      ['a host of like name beside an address', 'https://cafebab/cb', 'https://[cafe::bab]/cb'],
+      ['a trick of writing that is registered', 'https://shop.net//cb', 'https://shop.net//cb'],
+    ].map(([name = '', uri = '', registered = '']) => ({
+      name: `silent: ${name}`,
+      clients: [{ client_id: 'web-shop', redirect_uris: [registered] }],
+      events: [ask(0, uri)],
+      expect: [],
+    })),
+    {
+      name: 'silent: a sibling of one registered host that resembles another',
+      clients: [
+        {
+          client_id: 'web-shop',
+          redirect_uris: ['https://shop-one.net/cb', 'https://shop-ore.net/cb'],
+        },
+      ],
+      events: [ask(0, 'https://www.shop-one.net/cb')],
+      expect: [],
+    },
+    {
+      name: 'a pause longer than the gap begins a new episode; no code was sent by what failed or asked',
+      clients: CLIENTS,
+      events: [
+        ask(0, 'https://exmaple.com/cb', { outcome: 'success' }),
+        ask(21_600.001, 'https://exmaple.com/cb', { kind: 'code_issued', outcome: 'failure' }),
+      ],
+      expect: [0, 21_600.001].map((t) => ({
+        entity: 'web-shop',
+        episode: exampleTime(t),
+        verdict: 'asked',
+        severity: 'high' as const,
+        evidence: {
+          redirect_uris: ['https://exmaple.com/cb'],
+          tricks: ['edit_distance'],
+          requests: 1,
+          refused: 0,
+          networks: [HOME],
+        },
+      })),
+    },
   ],
 });
