@@ -1,16 +1,19 @@
-import type { SloDefinition } from '../model/define_slo.ts';
 import type { Runtime } from '../runtime/context.ts';
 import type { Component } from '../runtime/lifecycle.ts';
 import type { Store } from '../store/client.ts';
 import { AlertmanagerClient } from './alertmanager_client.ts';
 import { BurnTracker, type BurnAlert } from './burn.ts';
-import { computeSlo, toStateRow, type SloState } from './compute.ts';
+import { computeSlos, toStateRow, type SloState } from './compute.ts';
 import { burnAlert, findingAlerts } from './desired_alerts.ts';
+import { FigureReader } from './figures.ts';
 import { Loop } from './loop.ts';
 import { Notifier } from './notifier.ts';
 import { applyOverrides, loadSlos } from './registry.ts';
+import { SilenceKeeper } from './silences.ts';
+import { isRollupCurrent, syncRollup } from './rollup_view.ts';
 import { SloMetrics } from './slo_metrics.ts';
 import { toSloStatus, type SloStatus } from './status.ts';
+import { UnitJudge } from './units.ts';
 
 /** Pause between two rounds of the notifier when nothing wakes it, ms. */
 const NOTIFY_INTERVAL_MS = 5_000;
@@ -22,15 +25,20 @@ async function configuredSlos(runtime: Runtime): Promise<ReturnType<typeof apply
   return applyOverrides(await loadSlos(), runtime.config.slos);
 }
 
-async function computeAll(
-  runtime: Runtime,
+/**
+ * Has the store count by the definitions of this version. Where they differ from those that it counts by, `settle` first has to
+ * store what a former run left; it returns false where that did not work, and then the former definitions stay until the
+ * next start. To be called before anything is inserted. Returns whether the store counts by these definitions now.
+ */
+export async function prepareRollup(
   store: Store,
-  slos: readonly SloDefinition[],
-): Promise<readonly SloState[]> {
-  const states: SloState[] = [];
-  const now = runtime.clock.nowMs();
-  for (const slo of slos) states.push(await computeSlo(store, runtime.config.tenant, slo, now));
-  return states;
+  settle: () => Promise<boolean>,
+): Promise<boolean> {
+  const slos = await loadSlos();
+  if (await isRollupCurrent(store, slos)) return true;
+  if (!(await settle())) return false;
+  await syncRollup(store, slos);
+  return true;
 }
 
 /**
@@ -40,7 +48,9 @@ async function computeAll(
 export function registerSloOperations(runtime: Runtime, store: Store): void {
   runtime.operations.register('slo_status', async (): Promise<readonly SloStatus[]> => {
     const { enabled } = await configuredSlos(runtime);
-    return (await computeAll(runtime, store, enabled)).map(toSloStatus);
+    const { tenant } = runtime.config;
+    const states = await computeSlos(store, tenant, enabled, runtime.clock.nowMs());
+    return (await new FigureReader(store, tenant).complete(states)).map(toSloStatus);
   });
 }
 
@@ -52,6 +62,9 @@ export function registerSloOperations(runtime: Runtime, store: Store): void {
 export async function startAlerts(runtime: Runtime, store: Store): Promise<Component> {
   const { enabled, disabled } = await configuredSlos(runtime);
   registerSloOperations(runtime, store);
+  const { tenant } = runtime.config;
+  const units = new UnitJudge(store, tenant);
+  const figures = new FigureReader(store, tenant);
   const gauges = new SloMetrics(runtime.metrics);
   for (const slo of enabled) gauges.declare(slo, true);
   for (const slo of disabled) gauges.declare(slo, false);
@@ -65,13 +78,14 @@ export async function startAlerts(runtime: Runtime, store: Store): Promise<Compo
     pauseMs: runtime.config.sloIntervalMs,
     log: runtime.log,
     work: async () => {
-      const states = await computeAll(runtime, store, enabled);
       const now = runtime.clock.nowMs();
+      await units.round(enabled, now);
+      const states = await figures.complete(await computeSlos(store, tenant, enabled, now));
       for (const state of states) gauges.set(state);
       notifying?.take(states, now);
       await store.insertRows(
         'grantscope.slo_states',
-        states.map((s) => toStateRow(runtime.config.tenant, s, now)),
+        states.map((s) => toStateRow(tenant, s, now)),
       );
       runtime.hints.emit('slos_changed', {});
     },
@@ -97,10 +111,12 @@ async function startNotifying(runtime: Runtime, store: Store, url: string): Prom
   const tracker = new BurnTracker();
   // Until the first SLO states are there, what burned before a restart is taken to burn still.
   let burning: readonly BurnAlert[] | undefined;
+  const client = new AlertmanagerClient(url);
+  const silencing = startSilencing(runtime, store, client);
   const notifier: Notifier = new Notifier({
     store,
     tenant,
-    client: new AlertmanagerClient(url),
+    client,
     clock: runtime.clock,
     metrics: runtime.metrics,
     log: runtime.log,
@@ -131,6 +147,30 @@ async function startNotifying(runtime: Runtime, store: Store, url: string): Prom
       burning = tracker.step(states, nowMs);
       loop.wake();
     },
+    stop: async () => {
+      unsubscribe();
+      await silencing.stop();
+      await loop.stop();
+    },
+  };
+}
+
+/** Keeps Alertmanager's silences as they were asked for. */
+function startSilencing(runtime: Runtime, store: Store, client: AlertmanagerClient): Component {
+  const { clock, metrics, log } = runtime;
+  const scope = { store, tenant: runtime.config.tenant };
+  const keeper = new SilenceKeeper({ scope, client, clock, metrics, log });
+  const loop = new Loop({
+    name: 'silences',
+    intervalMs: NOTIFY_INTERVAL_MS,
+    pauseMs: NOTIFY_PAUSE_MS,
+    log,
+    work: () => keeper.round(),
+  });
+  const unsubscribe = runtime.hints.on('silences_changed', () => loop.wake());
+  loop.start();
+  return {
+    name: 'silences',
     stop: async () => {
       unsubscribe();
       await loop.stop();

@@ -14,7 +14,7 @@ export interface ApiContext {
 }
 
 /** Statuses that a route may answer beside 200 and those that every route may (400, 403, 405, 429, 500, 503). */
-export type ProblemStatus = 404 | 413 | 415 | 422;
+export type ProblemStatus = 401 | 404 | 413 | 415 | 422;
 
 /** Answers are made of rows that nobody changes. */
 type DeepReadonly<T> = T extends readonly (infer Item)[]

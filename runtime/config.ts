@@ -104,6 +104,13 @@ const Environment = z.object({
   ALERTMANAGER_URL: HttpUrl.optional().describe(
     'Alertmanager that findings and burn alerts are sent to.',
   ),
+  GRANTSCOPE_ALERTMANAGER_TOKEN_FILE: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'File with the token by which Alertmanager tells what it sent to whom; without it, that is refused.',
+    ),
   OTEL_EXPORTER_OTLP_ENDPOINT: HttpUrl.optional().describe(
     'Where the traces of Grantscope itself go; off without it.',
   ),
@@ -249,6 +256,7 @@ export interface Config extends YamlConfig {
       }
     | undefined;
   readonly alertmanagerUrl: string | undefined;
+  readonly alertmanagerTokenFile: string | undefined;
   readonly otlpEndpoint: string | undefined;
   readonly bodyBytesMax: number;
   readonly requestsInFlightMax: number;
@@ -318,6 +326,7 @@ function fromEnvironment(
             timeoutMs: env.CLICKHOUSE_TIMEOUT_SECONDS * 1_000,
           },
     alertmanagerUrl: env.ALERTMANAGER_URL,
+    alertmanagerTokenFile: env.GRANTSCOPE_ALERTMANAGER_TOKEN_FILE,
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT,
     bodyBytesMax: env.GRANTSCOPE_BODY_BYTES_MAX,
     requestsInFlightMax: env.GRANTSCOPE_REQUESTS_IN_FLIGHT_MAX,

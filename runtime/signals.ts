@@ -11,6 +11,8 @@ export interface HintMap {
   findings_changed: { ids: readonly string[] };
   /** SLO states were recomputed. */
   slos_changed: Record<string, never>;
+  /** A silence was asked for or withdrawn. */
+  silences_changed: Record<string, never>;
 }
 
 export class Hints {
