@@ -48,7 +48,7 @@ function fromFields(
 ): KeycloakRecord | undefined {
   const operation = fields.get('operationType') ?? '';
   const type = operation === '' ? (fields.get('type') ?? '') : '';
-  return type === '' && operation === '' ? undefined : { ...rest, type, operation, fields };
+  return type === '' && operation === '' ? undefined : { type, operation, fields, ...rest };
 }
 
 /**

@@ -10,10 +10,10 @@ type Given<V> = {
 
 /** An object without the members that are undefined: what a source does not say is left out of a draft. */
 export function given<const V extends object>(members: V): Given<V> {
-  // A plain loop: this runs a dozen times for every event. The names are ours, never a sender's.
+  // A plain loop: this runs a dozen times for every event. The names are ours, never a sender's, and of a literal's own.
   const kept: Record<string, unknown> = {};
   const all = members as Readonly<Record<string, unknown>>;
-  for (const name of Object.keys(all)) {
+  for (const name in all) {
     const value = all[name];
     if (value !== undefined) kept[name] = value;
   }
@@ -100,6 +100,10 @@ export function timeNs(value: unknown): bigint | undefined {
   if (typeof value === 'bigint') return fromEpoch(value, '');
   if (typeof value === 'number') {
     if (!Number.isFinite(value) || Math.abs(value) >= 1e21) return undefined;
+    // Whole seconds and milliseconds, as claims and loggers have them.
+    if (value >= 0 && value < 1e14 && Number.isInteger(value)) {
+      return BigInt(value) * (value < 1e11 ? 1_000_000_000n : 1_000_000n);
+    }
     return timeNs(String(value));
   }
   if (typeof value !== 'string' || value.length > TIME_TEXT_LENGTH_MAX) return undefined;

@@ -288,16 +288,23 @@ const EXT_FIELDS = [
   'initiated_by',
 ] as const;
 
+/** The same of the log itself. */
+const EXT_FIELDS_OF_LOG = [
+  'connection',
+  'strategy',
+  'organization_id',
+  'mtls_thumbprint_sha256',
+] as const;
+
 function extOf(r: Reading): Record<string, string> {
-  const told = Object.fromEntries(EXT_FIELDS.map((name) => [name, textIn(r.details, name)]));
-  return given({
-    ...told,
-    connection: textIn(r.log, 'connection'),
-    strategy: textIn(r.log, 'strategy'),
-    organization_id: textIn(r.log, 'organization_id'),
-    mtls_thumbprint_sha256: textIn(r.log, 'mtls_thumbprint_sha256'),
-    limit_bucket: textIn(objectIn(r.details, 'limit'), 'bucket'),
-  });
+  const ext: Record<string, string> = {};
+  const keep = (name: string, text: string | undefined): void => {
+    if (text !== undefined) ext[name] = text;
+  };
+  for (const name of EXT_FIELDS) keep(name, textIn(r.details, name));
+  for (const name of EXT_FIELDS_OF_LOG) keep(name, textIn(r.log, name));
+  keep('limit_bucket', textIn(objectIn(r.details, 'limit'), 'bucket'));
+  return ext;
 }
 
 /** Steps of a sign-in. */

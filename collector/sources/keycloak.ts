@@ -281,49 +281,57 @@ function netOf(r: Reading, mapping: Mapping): AuthEventDraft['net'] {
   });
 }
 
-function tokensOf(r: Reading, kind: EventKind): TokenDraft[] {
-  const grant = grantOf(r);
+/** A token that a field names; undefined where the event does not have the field. */
+function named(
+  r: Reading,
+  role: TokenDraft['role'],
+  type: TokenDraft['type'],
+  name: string,
+  more: Pick<TokenDraft, 'parent' | 'expires_at'> & { isOfGrant?: boolean } = {},
+): TokenDraft[] {
+  const jti = r.field(name);
+  if (jti === undefined) return [];
+  const grant = type === 'refresh' || more.isOfGrant === true ? grantOf(r) : undefined;
   const family = grant === undefined ? undefined : { vendor_id: grant };
-  const of = (role: TokenDraft['role'], type: TokenDraft['type'], name: string): TokenDraft[] => {
-    const jti = r.field(name);
-    if (jti === undefined) return [];
-    return [given({ role, type, jti, family: type === 'refresh' ? family : undefined })];
-  };
+  return [given({ role, type, jti, family, parent: more.parent, expires_at: more.expires_at })];
+}
+
+function refreshedTokens(r: Reading): TokenDraft[] {
+  const old = r.field('refresh_token_id');
+  const parent = old === undefined ? undefined : { jti: old };
+  const isRotated = r.field('updated_refresh_token_id') !== undefined;
+  const ofParent = given({ parent });
+  const access = given({ parent, expires_at: expiryOf(r), isOfGrant: true });
+  return [
+    ...named(r, isRotated ? 'consumed' : 'presented', 'refresh', 'refresh_token_id'),
+    ...named(r, 'issued', 'refresh', 'updated_refresh_token_id', ofParent),
+    ...named(r, 'issued', 'access', 'token_id', access),
+  ];
+}
+
+function tokensOf(r: Reading, kind: EventKind): TokenDraft[] {
   switch (kind) {
-    case 'token_refreshed': {
-      const old = r.field('refresh_token_id');
-      const parent = old === undefined ? {} : { parent: { jti: old } };
-      const rotated = r.field('updated_refresh_token_id') !== undefined;
-      return [
-        ...of(rotated ? 'consumed' : 'presented', 'refresh', 'refresh_token_id'),
-        ...of('issued', 'refresh', 'updated_refresh_token_id').map((t) => ({ ...t, ...parent })),
-        ...of('issued', 'access', 'token_id').map((t) => ({
-          ...t,
-          ...parent,
-          ...expiry(r),
-          ...given({ family }),
-        })),
-      ];
-    }
+    case 'token_refreshed':
+      return refreshedTokens(r);
     case 'token_issued':
     case 'token_exchanged':
       return [
-        ...of('issued', 'access', 'token_id').map((t) => ({ ...t, ...expiry(r) })),
-        ...of('issued', 'refresh', 'refresh_token_id'),
+        ...named(r, 'issued', 'access', 'token_id', given({ expires_at: expiryOf(r) })),
+        ...named(r, 'issued', 'refresh', 'refresh_token_id'),
       ];
     case 'token_request_failed':
-      return r.base === 'REFRESH_TOKEN' ? of('presented', 'refresh', 'refresh_token_id') : [];
+      return r.base === 'REFRESH_TOKEN' ? named(r, 'presented', 'refresh', 'refresh_token_id') : [];
     case 'token_revoked':
       return [
-        ...of('revoked', 'access', 'token_id'),
-        ...of('revoked', 'refresh', 'refresh_token_id'),
+        ...named(r, 'revoked', 'access', 'token_id'),
+        ...named(r, 'revoked', 'refresh', 'refresh_token_id'),
       ];
     case 'token_introspected':
-      return of('presented', introspectedType(r), 'token_id');
+      return named(r, 'presented', introspectedType(r), 'token_id');
     case 'token_validated':
     case 'token_rejected':
     case 'userinfo_accessed':
-      return of('presented', 'access', 'token_id');
+      return named(r, 'presented', 'access', 'token_id');
     default:
       return [];
   }
@@ -336,10 +344,10 @@ function introspectedType({ field }: Reading): TokenDraft['type'] {
 const REFRESH_TYPES = new Set(['Refresh', 'Offline']);
 
 /** `access_token_expiration_time` is a lifetime in seconds. */
-function expiry(r: Reading): { expires_at?: bigint } {
+function expiryOf(r: Reading): bigint | undefined {
   const seconds = numberOf(r.field('access_token_expiration_time'));
-  if (seconds === undefined || seconds <= 0 || seconds > 1e9) return {};
-  return { expires_at: r.time + BigInt(Math.trunc(seconds)) * 1_000_000_000n };
+  if (seconds === undefined || seconds <= 0 || seconds > 1e9) return undefined;
+  return r.time + BigInt(Math.trunc(seconds)) * 1_000_000_000n;
 }
 
 /** Details that say something of their own. */
@@ -357,10 +365,12 @@ const EXT_FIELDS = [
 ];
 
 function extOf(r: Reading): Record<string, string> {
-  return given(Object.fromEntries(EXT_FIELDS.map((name) => [name, r.field(name)]))) as Record<
-    string,
-    string
-  >;
+  const ext: Record<string, string> = {};
+  for (const name of EXT_FIELDS) {
+    const text = r.field(name);
+    if (text !== undefined) ext[name] = text;
+  }
+  return ext;
 }
 
 /** More events that the one record tells of: the code that was redeemed, the reuse that was noticed, what was consented to. */

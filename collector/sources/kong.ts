@@ -46,17 +46,28 @@ function draftOf(record: Json, time: bigint): AuthEventDraft {
   const request = objectIn(record, 'request');
   const source = textIn(record, 'source');
   const traceId = textIn(objectIn(record, 'trace_id'), 'w3c');
+  const { client, person } = principalOf(record);
   return draftOfCall({
-    ...call,
-    ...principalOf(record),
+    time: call.time,
+    rawType: call.rawType,
+    method: call.method,
+    url: call.url,
+    host: call.host,
+    status: call.status,
+    net: call.net,
+    authorization: call.authorization,
+    dpop: call.dpop,
+    challenge: call.challenge,
+    client,
+    person,
     vendorEventId: textIn(request, 'id'),
     tenant: textIn(record, 'workspace_name', 'workspace'),
     durationMs: msOf(numberOf(own(objectIn(record, 'latencies'), 'request'))),
-    corr: {
-      ...call.corr,
-      ...given({ request_id: textIn(request, 'id') ?? call.corr?.request_id }),
-      ...given({ trace_id: traceId ?? call.corr?.trace_id }),
-    },
+    corr: given({
+      request_id: textIn(request, 'id') ?? call.corr?.request_id,
+      trace_id: traceId ?? call.corr?.trace_id,
+      span_id: call.corr?.span_id,
+    }),
     verdict: verdictOfKong(call, source ?? ''),
     ext: {
       service: textIn(objectIn(record, 'service'), 'name', 'id'),

@@ -179,10 +179,12 @@ function tokenOf(
   family: string | undefined,
 ): TokenDraft {
   const parent = objectIn(m, 'parent');
+  const { secret, jti } = identityOf(m);
   return given({
     role,
     type,
-    ...identityOf(m),
+    secret,
+    jti,
     family: family === undefined ? undefined : { vendor_id: family },
     parent: Object.keys(parent).length === 0 ? undefined : identityOf(parent),
     counter: type === 'refresh' ? numberOf(own(m, 'rotations')) : undefined,
