@@ -82,6 +82,8 @@ export function createCliContext(environment: Environment): CliContext {
         registerTriageOperations(own, store);
         await registerCollectorOperations(own, store);
         registerKeyOperations(own.operations, store);
+        const { registerReportOperations } = await import('./report/operations.ts');
+        registerReportOperations(own, store);
         const operation = own.operations.get(name);
         if (operation === undefined)
           throw new GrantscopeError(

@@ -1,6 +1,6 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startAlerts } from '../alerts/main.ts';
+import { prepareRollup, startAlerts } from '../alerts/main.ts';
 import { startApi } from '../api/main.ts';
 import { startConnectors } from '../collector/connectors/start.ts';
 import { startCollector } from '../collector/main.ts';
@@ -21,7 +21,9 @@ import { registerEngineMetrics } from '../store/engine_metrics.ts';
 import { migrate } from '../store/migrate.ts';
 import { applyRetention } from '../store/retention.ts';
 import { effectsOfAddressPolicy } from './address_policy.ts';
+import { registerReportOperations } from './report/operations.ts';
 import { SERVER_FILE, type Role } from './roles.ts';
+import { settleLeftovers } from './settle.ts';
 
 export interface Served {
   readonly collectorUrl: string | undefined;
@@ -61,11 +63,14 @@ export async function serve(runtime: Runtime, roles: readonly Role[]): Promise<S
   lifecycle.add(startTelemetry(config.otlpEndpoint, VERSION));
   const store = await openMigratedStore(config);
   lifecycle.add({ name: 'store', stop: () => store.close() });
+  if (roles.includes('collector'))
+    await prepareRollup(store, () => settleLeftovers(runtime, store));
   registerEngineMetrics(runtime.metrics, store);
   const keyFile = config.hashKey === undefined ? config.keyFile : undefined;
   lifecycle.add(watchKeys({ ...runtime, keyFile }));
   registerKeyOperations(runtime.operations, store);
   registerTriageOperations(runtime, store);
+  registerReportOperations(runtime, store);
   try {
     let apiUrl: string | undefined;
     if (roles.includes('detectors')) {
