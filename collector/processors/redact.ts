@@ -105,6 +105,8 @@ class Redaction {
   readonly #fields: string[] = [];
   readonly cut: string[] = [];
   #upstream = false;
+  #relatedName = '';
+  #relatedRef: Ref = '';
 
   constructor(context: RedactContext) {
     this.#context = context;
@@ -377,7 +379,17 @@ class Redaction {
   }
 
   #related(field: string, identity: TokenIdentity | undefined): Ref {
-    return identity === undefined ? '' : this.#identified(field, identity).ref;
+    if (identity === undefined) return '';
+    const { vendor_id: name, secret, jti, ref } = identity;
+    const isNamed = name !== undefined && (secret ?? jti ?? ref) === undefined;
+    if (!isNamed) return this.#identified(field, identity).ref;
+    // The tokens of one event are of one family: its name is hashed once.
+    if (name !== this.#relatedName) {
+      this.#relatedRef = this.#identified(field, identity).ref;
+      this.#relatedName = name;
+    }
+    if (this.#relatedRef !== '') this.#note(field);
+    return this.#relatedRef;
   }
 
   #identified(field: string, identity: TokenIdentity): IdentifiedToken {
