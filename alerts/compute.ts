@@ -1,25 +1,28 @@
 import {
   BURN_TIERS,
+  isBudgeted,
   OBJECTIVE_WINDOW,
   SLO_WINDOWS,
   SLO_WINDOW_NAMES,
   type SloDefinition,
   type SloWindow,
 } from '../model/define_slo.ts';
-import { clickHouseMs, joinSql, identifier, param, sql, type Sql } from '../model/sql.ts';
+import { clickHouseMs, identifier, joinSql, param, sql, type Sql } from '../model/sql.ts';
 import type { Store } from '../store/client.ts';
+import { correctedMinutes, intervalsFor, readCorrections, type Interval } from './corrections.ts';
+import { readCoverage, readFeeds, type Feed } from './feed.ts';
 
 const MINUTE_MS = 60_000;
-
-/** A longer silence between two events is a hole in what was observed; a shorter one is a quiet moment. Minutes. */
-export const QUIET_MINUTES_MAX = 10;
 /** A watermark that lies further back than this has stopped: nothing is known about now. Seconds. */
 export const STALE_AFTER_SECONDS = 600;
 /** Below this share of observed minutes an SLO is unmeasured. */
 export const COVERAGE_MIN = 0.9;
 
-/** `unmeasured` is a state of its own and never taken for `met`: too little was observed to say. */
-export type SloStateName = 'met' | 'breached' | 'unmeasured' | 'no_traffic';
+/**
+ * `unmeasured` is a state of its own and never taken for `met`: too little was observed to say. `measured` is what an indicator
+ * is, which has nothing to meet.
+ */
+export type SloStateName = 'met' | 'breached' | 'unmeasured' | 'no_traffic' | 'measured';
 
 export interface WindowCount {
   readonly good: number;
@@ -38,47 +41,118 @@ export interface SloState {
   readonly isStale: boolean;
   /** Observed share of the expected minutes of the objective's window, 0 to 1. */
   readonly coverage: number;
+  /** Without what corrections take out. */
   readonly windows: Readonly<Record<SloWindow, WindowCount>>;
   /** Client errors, and what no filter names, over the objective's window. */
   readonly excluded: number;
   readonly unclassified: number;
+  /** Good and bad events that corrections took out of the objective's window, and its minutes that they name. */
+  readonly correctedEvents: number;
+  readonly correctedMinutes: number;
   /** By window; a window without traffic is absent. 1 spends the budget exactly by the end of 30 days. */
   readonly burnRates: Readonly<Partial<Record<SloWindow, number>>>;
-  /** 1 = untouched, 0 = spent, negative = overspent; undefined where unmeasured or without traffic. */
+  /** 1 = untouched, 0 = spent, negative = overspent; undefined where unmeasured, without traffic or without a budget. */
   readonly budgetRemaining: number | undefined;
+  /** Named figures of an indicator; what is not known is absent. */
+  readonly figures: Readonly<Record<string, number>>;
 }
 
 /**
- * Computes one SLO from the rollups. Windows end at the watermark and never at now, so that a late pipeline
- * does not look like a quiet service. Throws what the store throws.
+ * Computes SLOs from the rollups. Windows end at the watermark and never at now, so that a late pipeline does not look like a
+ * quiet service. A handful of queries, however many SLOs there are. Throws what the store throws.
  */
+export async function computeSlos(
+  store: Store,
+  tenant: string,
+  slos: readonly SloDefinition[],
+  nowMs: number,
+): Promise<readonly SloState[]> {
+  const feeds = await readFeeds(store, tenant, slos);
+  const corrections = await readCorrections(store, tenant);
+  const tasks = slos.map((slo) =>
+    taskOf(slo, feeds.get(slo.id), intervalsFor(slo.id, corrections)),
+  );
+  const groups = new Map<string, Task[]>();
+  for (const task of tasks) {
+    if (task.feed === undefined) continue;
+    const key = JSON.stringify([task.endMs, task.intervals]);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [task]);
+    else group.push(task);
+  }
+  const counts = new Map<string, Counts>();
+  for (const group of groups.values())
+    for (const [id, count] of await readCounts(store, tenant, group)) counts.set(id, count);
+  const coverages = new Map<string, number>();
+  const states: SloState[] = [];
+  for (const task of tasks) {
+    const { slo, feed, watermarkMs, endMs, intervals } = task;
+    const count = counts.get(slo.id);
+    if (feed === undefined || count === undefined) {
+      states.push(emptyState(slo));
+      continue;
+    }
+    const startMs = endMs - SLO_WINDOWS[OBJECTIVE_WINDOW] * 1_000;
+    const key = JSON.stringify([feed.sources, startMs, intervals]);
+    const coverage =
+      coverages.get(key) ??
+      (await readCoverage(store, tenant, feed, { startMs, endMs, intervals }));
+    coverages.set(key, coverage);
+    states.push(
+      judge(slo, {
+        ...{ watermarkMs, endMs, coverage, ...count },
+        isStale: nowMs - watermarkMs > STALE_AFTER_SECONDS * 1_000,
+        correctedMinutes: correctedMinutes(intervals, startMs, endMs),
+      }),
+    );
+  }
+  return states;
+}
+
+/** Computes one SLO; see computeSlos. */
 export async function computeSlo(
   store: Store,
   tenant: string,
   slo: SloDefinition,
   nowMs: number,
 ): Promise<SloState> {
-  const feed = await readFeed(store, tenant, slo);
-  if (feed === undefined) return emptyState(slo);
-  const watermarkMs = feed.lastMs - slo.latenessSeconds * 1_000;
-  const endMs = Math.floor(watermarkMs / MINUTE_MS) * MINUTE_MS + MINUTE_MS;
-  const counts = await readCounts(store, tenant, slo, endMs);
-  const coverage = await readCoverage(store, feed, endMs);
-  const isStale = nowMs - watermarkMs > STALE_AFTER_SECONDS * 1_000;
-  return judge(slo, { watermarkMs, endMs, coverage, isStale, ...counts });
+  const [state] = await computeSlos(store, tenant, [slo], nowMs);
+  return state ?? emptyState(slo);
 }
 
-type Measured = Pick<SloState, 'coverage' | 'isStale' | 'windows' | 'excluded' | 'unclassified'> & {
+interface Task {
+  readonly slo: SloDefinition;
+  readonly feed: Feed | undefined;
   readonly watermarkMs: number;
   readonly endMs: number;
-};
+  readonly intervals: readonly Interval[];
+}
+
+function taskOf(slo: SloDefinition, feed: Feed | undefined, intervals: readonly Interval[]): Task {
+  const watermarkMs = (feed?.lastMs ?? 0) - slo.latenessSeconds * 1_000;
+  const endMs = Math.floor(watermarkMs / MINUTE_MS) * MINUTE_MS + MINUTE_MS;
+  return { slo, feed, watermarkMs, endMs, intervals };
+}
+
+type Counts = Pick<SloState, 'windows' | 'excluded' | 'unclassified' | 'correctedEvents'>;
+type Measured = Counts &
+  Pick<SloState, 'coverage' | 'isStale' | 'correctedMinutes'> & {
+    readonly watermarkMs: number;
+    readonly endMs: number;
+  };
 
 /** State, budget and burn rates from counts: pure. */
 export function judge(slo: SloDefinition, measured: Measured): SloState {
-  const allowed = 1 - slo.objective;
   const { good, bad } = measured.windows[OBJECTIVE_WINDOW];
   const total = good + bad;
   const isMeasured = !measured.isStale && measured.coverage >= COVERAGE_MIN;
+  const common = { slo, ...measured, figures: {} };
+  if (!isBudgeted(slo)) {
+    const known = slo.measure === 'counted' ? countedState(bad, slo.allowed) : 'measured';
+    const state = isMeasured ? known : 'unmeasured';
+    return { ...common, state, burnRates: {}, budgetRemaining: undefined };
+  }
+  const allowed = 1 - slo.objective;
   const burnRates: Partial<Record<SloWindow, number>> = {};
   for (const window of SLO_WINDOW_NAMES) {
     const count = measured.windows[window];
@@ -88,13 +162,11 @@ export function judge(slo: SloDefinition, measured: Measured): SloState {
   const remaining = total === 0 ? undefined : 1 - bad / total / allowed;
   let state: SloStateName = 'unmeasured';
   if (isMeasured) state = total === 0 ? 'no_traffic' : stateOf(bad / total, allowed);
-  return {
-    slo,
-    ...measured,
-    state,
-    burnRates,
-    budgetRemaining: isMeasured ? remaining : undefined,
-  };
+  return { ...common, state, burnRates, budgetRemaining: isMeasured ? remaining : undefined };
+}
+
+function countedState(occurrences: number, allowed: number): SloStateName {
+  return occurrences > allowed ? 'breached' : 'met';
 }
 
 function stateOf(badRatio: number, allowed: number): SloStateName {
@@ -112,114 +184,71 @@ function emptyState(slo: SloDefinition): SloState {
     isStale: true,
     coverage: 0,
     windows: windows as Record<SloWindow, WindowCount>,
-    excluded: 0,
-    unclassified: 0,
+    ...{ excluded: 0, unclassified: 0, correctedEvents: 0, correctedMinutes: 0 },
     burnRates: {},
     budgetRemaining: undefined,
+    figures: {},
   };
 }
 
-/** The sources whose clock an SLO runs by. */
-interface Feed {
-  /** Restricts `event_minutes` to those sources. */
-  readonly where: Sql;
-  /** Of the live feed; of all events where there is none. */
-  readonly firstMinuteMs: number;
-  readonly lastMs: number;
-}
-
-/**
- * An SLO runs by the sources that have fed it in the last window, so that a dead authorization server is
- * noticed while the gateways go on talking. Before the first such event every source of the tenant counts.
- */
-async function readFeed(
-  store: Store,
-  tenant: string,
-  slo: SloDefinition,
-): Promise<Feed | undefined> {
-  const all = sql`tenant = ${param.string(tenant)}`;
-  const newest = await readSpan(store, all);
-  if (newest === undefined) return undefined;
-  const horizon = param.timeMs(newest.lastMs - SLO_WINDOWS[OBJECTIVE_WINDOW] * 1_000);
-  const sources = await store.query<{ source_id: string }>(
-    sql`SELECT DISTINCT source_id FROM grantscope.slo_minutes WHERE tenant = ${param.string(tenant)} AND slo_id = ${param.string(slo.id)} AND minute >= ${horizon} ORDER BY source_id`,
-  );
-  if (sources.length === 0) return { where: all, ...newest };
-  const where = sql`${all} AND source_id IN ${param.strings(sources.map((s) => s.source_id))}`;
-  const span = await readSpan(store, where);
-  return span === undefined ? { where: all, ...newest } : { where, ...span };
-}
-
-async function readSpan(
-  store: Store,
-  where: Sql,
-): Promise<{ firstMinuteMs: number; lastMs: number } | undefined> {
-  const [row] = await store.query<{ first: number; last: string; minutes: string }>(
-    sql`SELECT toUnixTimestamp(if(max(is_live) = 1, minIf(minute, is_live = 1), min(minute))) AS first, toUnixTimestamp64Milli(max(last_time)) AS last, count() AS minutes FROM grantscope.event_minutes WHERE ${where}`,
-  );
-  if (row === undefined || Number(row.minutes) === 0) return undefined;
-  return { firstMinuteMs: row.first * 1_000, lastMs: Number(row.last) };
-}
-
+/** Counts of SLOs that have the same end and the same corrections. */
 async function readCounts(
   store: Store,
   tenant: string,
-  slo: SloDefinition,
-  endMs: number,
-): Promise<Pick<SloState, 'windows' | 'excluded' | 'unclassified'>> {
+  group: readonly Task[],
+): Promise<ReadonlyMap<string, Counts>> {
+  const { endMs = 0, intervals = [] } = group[0] ?? {};
   const startOf = (window: SloWindow): Sql =>
     sql`${param.timeMs(endMs - SLO_WINDOWS[window] * 1_000)}`;
   const columns = SLO_WINDOW_NAMES.map(
     (w) =>
-      sql`sumIf(good, minute >= ${startOf(w)}) AS ${identifier(`good_${w}`)}, sumIf(bad, minute >= ${startOf(w)}) AS ${identifier(`bad_${w}`)}`,
+      sql`sumIf(good, NOT is_out AND minute >= ${startOf(w)}) AS ${identifier(`good_${w}`)}, sumIf(bad, NOT is_out AND minute >= ${startOf(w)}) AS ${identifier(`bad_${w}`)}`,
   );
-  const [row = {}] = await store.query<Record<string, string>>(
-    sql`SELECT ${joinSql(columns, ', ')}, sum(excluded) AS excluded_all, sum(unclassified) AS unclassified_all FROM grantscope.slo_minutes WHERE tenant = ${param.string(tenant)} AND slo_id = ${param.string(slo.id)} AND minute >= ${startOf(OBJECTIVE_WINDOW)} AND minute < ${param.timeMs(endMs)}`,
+  const ids = group.map((t) => t.slo.id);
+  const isOut = joinSql(
+    intervals.map(
+      (i) => sql`(minute >= ${param.timeMs(i.fromMs)} AND minute < ${param.timeMs(i.toMs)})`,
+    ),
+    ' OR ',
+    sql`0`,
   );
+  const rows = await store.query<Record<string, string>>(
+    sql`SELECT slo_id, ${joinSql(columns, ', ')}, sumIf(excluded, NOT is_out) AS excluded_all, sumIf(unclassified, NOT is_out) AS unclassified_all, sumIf(good + bad, is_out) AS corrected_all FROM (SELECT slo_id, minute, good, bad, excluded, unclassified, (${isOut}) AS is_out FROM grantscope.slo_counts WHERE tenant = ${param.string(tenant)} AND slo_id IN ${param.strings(ids)} AND minute >= ${startOf(OBJECTIVE_WINDOW)} AND minute < ${param.timeMs(endMs)}) GROUP BY slo_id`,
+  );
+  const bySlo = new Map(rows.map((row) => [row['slo_id'], row]));
+  return new Map(ids.map((id) => [id, countsOf(bySlo.get(id) ?? {})]));
+}
+
+function countsOf(row: Readonly<Record<string, string>>): Counts {
+  const number = (name: string): number => Number(row[name] ?? 0);
   const windows = Object.fromEntries(
-    SLO_WINDOW_NAMES.map((w) => [
-      w,
-      { good: Number(row[`good_${w}`]), bad: Number(row[`bad_${w}`]) },
-    ]),
+    SLO_WINDOW_NAMES.map((w) => [w, { good: number(`good_${w}`), bad: number(`bad_${w}`) }]),
   );
   return {
     windows: windows as Record<SloWindow, WindowCount>,
-    excluded: Number(row['excluded_all']),
-    unclassified: Number(row['unclassified_all']),
+    excluded: number('excluded_all'),
+    unclassified: number('unclassified_all'),
+    correctedEvents: number('corrected_all'),
   };
-}
-
-/**
- * Observed over expected minutes. Expected are the minutes of the window since the first event that
- * arrived live, so that a fresh installation is not called blind for the time before it, nor for the time between
- * it and old logs that were imported. A minute without events is observed
- * too unless it belongs to a silence of more than QUIET_MINUTES_MAX: small services are quiet, not blind.
- */
-async function readCoverage(store: Store, feed: Feed, endMs: number): Promise<number> {
-  const windowStartMs = endMs - SLO_WINDOWS[OBJECTIVE_WINDOW] * 1_000;
-  const startMs = Math.max(windowStartMs, feed.firstMinuteMs);
-  const start = Math.floor(startMs / MINUTE_MS);
-  const end = Math.floor(endMs / MINUTE_MS);
-  const quiet = param.uint(QUIET_MINUTES_MAX);
-  // The minute before the start and the end of the window stand in as observed (the watermark's own event lies at the
-  // end or after it), so that the gaps to them are gaps like any other.
-  const [row] = await store.query<{ missing: string }>(
-    sql`SELECT arraySum(d -> if(d > ${quiet}, d - 1, 0), arrayDifference(arrayPushBack(arrayPushFront(minutes, ${param.int(start - 1)}), ${param.int(end)}))) AS missing FROM (SELECT arraySort(groupUniqArray(toInt64(intDiv(toUnixTimestamp(minute), 60)))) AS minutes FROM grantscope.event_minutes WHERE ${feed.where} AND minute >= ${param.timeMs(startMs)} AND minute < ${param.timeMs(endMs)})`,
-  );
-  const expected = end - start;
-  if (expected <= 0) return 0;
-  return Math.max(0, (expected - Number(row?.missing ?? expected)) / expected);
 }
 
 /** Whether a tier burns right now: both windows above the factor, and enough bad events in the long one. */
 export function burningTiers(state: SloState): readonly (typeof BURN_TIERS)[number][] {
+  const { slo } = state;
+  if (!isBudgeted(slo)) return [];
   return BURN_TIERS.filter((tier) => {
-    if (!state.slo.tiers.includes(tier.id)) return false;
+    if (!slo.tiers.includes(tier.id)) return false;
     const long = state.burnRates[tier.long] ?? 0;
     const short = state.burnRates[tier.short] ?? 0;
-    const enough = state.windows[tier.long].bad >= state.slo.minBadEvents;
+    const enough = state.windows[tier.long].bad >= slo.minBadEvents;
     return enough && long > tier.factor && short > tier.factor;
   });
+}
+
+/** What is aimed at: a share of good events, or for a counted objective the occurrences that are allowed; 0 where nothing is. */
+export function objectiveOf(slo: SloDefinition): number {
+  if (isBudgeted(slo)) return slo.objective;
+  return slo.measure === 'counted' ? slo.allowed : 0;
 }
 
 /** The row of `grantscope.slo_states` for a state. */
@@ -238,18 +267,23 @@ export function toStateRow(
     description: slo.description,
     owner: slo.owner,
     runbook: slo.runbook,
-    objective: slo.objective,
+    measure: slo.measure,
+    objective: objectiveOf(slo),
     window: OBJECTIVE_WINDOW,
     state: state.state,
     good: windows[OBJECTIVE_WINDOW].good,
     bad: windows[OBJECTIVE_WINDOW].bad,
     excluded: state.excluded,
+    unclassified: state.unclassified,
+    corrected_events: state.correctedEvents,
+    corrected_minutes: state.correctedMinutes,
     budget_remaining: state.budgetRemaining ?? null,
     coverage: state.coverage,
     watermark: clickHouseMs(state.watermarkMs ?? 0),
     burn_rates: state.burnRates,
     good_by_window: byWindow((c) => c.good),
     bad_by_window: byWindow((c) => c.bad),
+    figures: state.figures,
     shadow: slo.shadow,
     computed_at: clickHouseMs(nowMs),
   };

@@ -1,11 +1,20 @@
 import { stringify } from 'yaml';
-import { BURN_TIERS, type BurnTier, type SloDefinition } from '../model/define_slo.ts';
+import {
+  BURN_TIERS,
+  isBudgeted,
+  type BurnTier,
+  type CountedSlo,
+  type SloDefinition,
+} from '../model/define_slo.ts';
 import { BURN_ALERT, KEEP_FIRING_SECONDS } from './burn.ts';
 import { STALE_AFTER_SECONDS } from './compute.ts';
 import { tiersOf } from './registry.ts';
 
 /** Where links in alerts point when `GRANTSCOPE_PUBLIC_URL` is not known to Prometheus. */
 const CONSOLE_URL = 'http://127.0.0.1:7400';
+/** Many bad events in a day, and more occurrences than a counted objective allows. */
+export const BAD_EVENTS_ALERT = 'OAuthSLOBadEvents';
+export const OCCURRENCES_ALERT = 'OAuthSLOOccurrences';
 /** How far back the last known burn rate is looked for while its source is silent. */
 const FREEZE_LOOKBACK = '6h';
 
@@ -32,7 +41,10 @@ export function renderPrometheusRules(slos: readonly SloDefinition[]): string {
   const rules = [
     ...recordingRules(),
     ...usedTiers.map((tier) => burnRule(tier, slos)),
-    ...slos.map((s) => unmeasuredRule(s)),
+    ...ticketRules(slos),
+    ...slos.filter((s) => s.measure === 'counted').map((s) => occurrenceRule(s)),
+    // An indicator has no objective that could be missed unseen.
+    ...slos.filter((s) => s.measure !== 'indicator').map((s) => unmeasuredRule(s)),
     watchdogRule(),
   ];
   const groups = [{ name: 'oauth_slo', rules }];
@@ -62,7 +74,7 @@ const duration = (seconds: number): string =>
 
 /** Matches the SLOs that use a tier; a definition may leave tiers out. */
 function sloMatcher(tier: BurnTier, slos: readonly SloDefinition[]): string {
-  const ids = slos.filter((s) => s.tiers.includes(tier.id)).map((s) => s.id);
+  const ids = slos.filter((s) => isBudgeted(s) && s.tiers.includes(tier.id)).map((s) => s.id);
   return `slo=~"${ids.join('|')}"`;
 }
 
@@ -114,10 +126,76 @@ function burnRule(tier: BurnTier, slos: readonly SloDefinition[]): Rule {
     annotations: {
       summary: `{{ $labels.slo }} spends its error budget {{ $value | humanize }} times too fast over ${tier.long} and ${tier.short}; ${remaining} of the 30-day budget is left.`,
       description: `At this pace a full 30-day budget lasts {{ with printf "720 * 3600 / oauth_slo:burn_rate:ratio{slo=%q, window=%q}" .Labels.slo "${tier.long}" | query }}{{ . | first | value | humanizeDuration }}{{ else }}an unknown time{{ end }}. The alert keeps firing while the watermark is stale.`,
-      runbook_url: `${CONSOLE_URL}/#/runbooks/{{ $labels.slo }}`,
-      dashboard_url: 'http://127.0.0.1:3000/d/grantscope-on-call',
-      investigation_url: `${CONSOLE_URL}/#/slos/{{ $labels.slo }}`,
+      ...sloLinks(),
     },
+  };
+}
+
+/** While the watermark is stale, what fires goes on; see burnExpr. */
+function frozen(alert: string, matcher: string): string {
+  return [
+    'or on (slo)',
+    `  max by (slo, shadow) (ALERTS{alertname="${alert}", alertstate="firing", ${matcher}})`,
+    `  unless on (slo) (time() - max by (slo) (oauth_slo_rollup_watermark_seconds) <= ${STALE_AFTER_SECONDS})`,
+    '',
+  ].join('\n');
+}
+
+/**
+ * A ticket for many bad events in a day, whatever their share: with little traffic a burn rate is either zero or enormous, and
+ * with a lot of it a thousand failures may be within the budget.
+ */
+function ticketRules(slos: readonly SloDefinition[]): readonly Rule[] {
+  const ids = slos.filter((s) => isBudgeted(s) && s.ticketBadEvents !== undefined).map((s) => s.id);
+  if (ids.length === 0) return [];
+  const matcher = `slo=~"${ids.join('|')}"`;
+  return [
+    {
+      alert: BAD_EVENTS_ALERT,
+      expr: [
+        `max by (slo) (oauth_slo_bad_events{${matcher}, window="1d"}) >= on (slo) max by (slo) (oauth_slo_ticket_bad_events)`,
+        '* on (slo) group_left (shadow) max by (slo, shadow) (oauth_slo_info{enabled="true"})',
+        frozen(BAD_EVENTS_ALERT, matcher),
+      ].join('\n'),
+      for: '5m',
+      keep_firing_for: duration(KEEP_FIRING_SECONDS),
+      labels: { kind: 'slo', severity: 'ticket' },
+      annotations: {
+        summary:
+          '{{ $labels.slo }} counted {{ $value | humanize }} bad events in a day, more than are let pass without a look.',
+        description:
+          'The error budget may be in order all the same: this counts, it does not divide.',
+        ...sloLinks(),
+      },
+    },
+  ];
+}
+
+/** An occurrence beyond what a counted objective allows. */
+function occurrenceRule(slo: CountedSlo): Rule {
+  const matcher = `slo="${slo.id}"`;
+  return {
+    alert: OCCURRENCES_ALERT,
+    expr: [
+      `max by (slo) (oauth_slo_bad_events{${matcher}, window="30d"}) > on (slo) max by (slo) (oauth_slo_allowed_occurrences)`,
+      '* on (slo) group_left (shadow) max by (slo, shadow) (oauth_slo_info{enabled="true"})',
+      frozen(OCCURRENCES_ALERT, matcher),
+    ].join('\n'),
+    labels: { kind: 'slo', severity: 'ticket' },
+    annotations: {
+      summary: `{{ $labels.slo }} happened {{ $value | humanize }} times in 30 days; ${slo.allowed} ${slo.allowed === 1 ? 'is' : 'are'} allowed.`,
+      description:
+        'The findings that are counted have alerts of their own; this one says that the objective is missed.',
+      ...sloLinks(),
+    },
+  };
+}
+
+function sloLinks(): Readonly<Record<string, string>> {
+  return {
+    runbook_url: `${CONSOLE_URL}/#/runbooks/{{ $labels.slo }}`,
+    dashboard_url: 'http://127.0.0.1:3000/d/grantscope-on-call',
+    investigation_url: `${CONSOLE_URL}/#/slos/{{ $labels.slo }}`,
   };
 }
 

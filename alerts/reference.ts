@@ -1,9 +1,13 @@
 import {
   BURN_TIERS,
   EVENT_CLASSES,
+  type BudgetedSlo,
+  type Classification,
+  type ClientGate,
   type EventFilter,
   type SloDefinition,
 } from '../model/define_slo.ts';
+import { FIGURE_WORDS } from './figures.ts';
 import { loadSlos } from './registry.ts';
 
 /** The reference of all SLOs as Markdown, from the definitions: for `docs/reference/slos.md`. */
@@ -35,15 +39,71 @@ function sloSection(slo: SloDefinition): readonly string[] {
     '',
     '| | |',
     '|---|---|',
-    `| objective | ${(slo.objective * 100).toFixed(3).replace(/\.?0+$/, '')} % over 30 days |`,
-    `| attempts | ${words(slo.attempts)} |`,
-    ...EVENT_CLASSES.map((name) => `| ${name} | ${words(slo[name])} |`),
-    `| tiers | ${slo.tiers.join(', ')} |`,
-    `| bad events before an alert | ${slo.minBadEvents} |`,
+    ...measureRows(slo),
+    `| split by | ${slo.splitBy.map((d) => `\`${d}\``).join(', ')} |`,
     `| allowed lateness | ${slo.latenessSeconds} s |`,
     `| owner | ${slo.owner} |`,
     `| runbook | [${slo.runbook}](../../alerts/runbooks/${slo.runbook}.md) |`,
     ...(slo.shadow ? ['| shadow | its alerts reach nobody |'] : []),
+  ];
+}
+
+function measureRows(slo: SloDefinition): readonly string[] {
+  switch (slo.measure) {
+    case 'ratio':
+      return [...budgetRows(slo), ...classRows(slo), ...gateRows(slo.clientGate)];
+    case 'propagation':
+      return [
+        ...budgetRows(slo),
+        '| counted | each revoked token at each API that saw it after the revocation |',
+        `| good | the last acceptance came within ${slo.withinSeconds} s of the revocation, or there was none |`,
+        '| bad | a later acceptance |',
+      ];
+    case 'counted':
+      return [
+        `| objective | at most ${slo.allowed} in 30 days |`,
+        `| counted | findings of ${slo.rules.map((r) => `\`${r}\``).join(', ')} of severity ${slo.severityMin} and above that nobody called benign |`,
+        '| excluded | the same below that severity |',
+      ];
+    case 'indicator':
+      return [
+        `| value | ${VALUE_WORDS[slo.value]} |`,
+        ...classRows(slo),
+        `| good means | ${slo.goodMeans} |`,
+        ...(slo.badMeans === '' ? [] : [`| bad means | ${slo.badMeans} |`]),
+        ...slo.figures.map((f) => `| figure \`${f}\` | ${FIGURE_WORDS[f]} |`),
+      ];
+  }
+}
+
+const VALUE_WORDS = {
+  share: 'good by good and bad events',
+  rate: 'good events a second',
+  count: 'good events',
+} as const;
+
+function budgetRows(slo: BudgetedSlo): readonly string[] {
+  const percent = (slo.objective * 100).toFixed(3).replace(/\.?0+$/, '');
+  const ticket = slo.ticketBadEvents;
+  return [
+    `| objective | ${percent} % over 30 days |`,
+    `| tiers | ${slo.tiers.join(', ')} |`,
+    `| bad events before an alert | ${slo.minBadEvents} |`,
+    ...(ticket === undefined ? [] : [`| bad events in a day that are a ticket | ${ticket} |`]),
+  ];
+}
+
+function classRows(slo: Classification): readonly string[] {
+  return [
+    `| attempts | ${words(slo.attempts)} |`,
+    ...EVENT_CLASSES.map((name) => `| ${name} | ${words(slo[name])} |`),
+  ];
+}
+
+function gateRows(gate: ClientGate | undefined): readonly string[] {
+  if (gate === undefined) return [];
+  return [
+    `| one client alone | from ${gate.badEvents} bad events in an hour that are ${gate.badRatio * 100} % of its own; the worst ${gate.top} |`,
   ];
 }
 
@@ -64,6 +124,11 @@ function filterWords(filter: EventFilter): string {
     ...list('endpoint', filter.endpoints),
     ...list('grant type', filter.grantTypes),
     ...list('error', filter.oauthErrors),
+    ...list('code', filter.errorCodes),
+    ...list('validation mode', filter.modes),
+    ...list('subject', filter.subjectTypes),
+    ...(filter.underMs === undefined ? [] : [`duration under ${filter.underMs} ms`]),
+    ...(filter.isTimed === undefined ? [] : [`duration ${filter.isTimed ? '' : 'not '}known`]),
     ...(status === undefined
       ? []
       : [`HTTP status ${status.min} to ${status.max}${status.min === 0 ? ' or not given' : ''}`]),

@@ -3,10 +3,16 @@ import {
   BURN_TIER_IDS,
   BURN_TIERS,
   burnRateMax,
+  FIGURES,
+  isBudgeted,
+  LATENCY_BOUNDS_MS,
+  SPLIT_DIMENSIONS,
+  VALIDATION_MODES,
   type BurnTier,
   type SloDefinition,
 } from '../model/define_slo.ts';
-import { EVENT_KINDS, OUTCOMES } from '../model/kinds.ts';
+import { SEVERITIES } from '../model/finding.ts';
+import { EVENT_KINDS, OUTCOMES, SUBJECT_TYPES } from '../model/kinds.ts';
 import type { YamlConfig } from '../runtime/config.ts';
 import { GrantscopeError } from '../runtime/errors.ts';
 import { loadDefinitions } from '../runtime/registry.ts';
@@ -21,6 +27,7 @@ const Filter = z.strictObject({
   endpoints: z.array(Literal).min(1).optional(),
   grantTypes: z.array(Literal).min(1).optional(),
   oauthErrors: z.array(Literal).min(1).optional(),
+  errorCodes: z.array(Literal).min(1).optional(),
   httpStatus: z
     .strictObject({
       min: z.number().int().min(0).max(599),
@@ -28,25 +35,75 @@ const Filter = z.strictObject({
     })
     .refine((s) => s.min <= s.max, 'min must not be above max')
     .optional(),
+  modes: z.array(z.enum(VALIDATION_MODES)).min(1).optional(),
+  subjectTypes: z.array(z.enum(SUBJECT_TYPES)).min(1).optional(),
+  underMs: z
+    .number()
+    .refine(
+      (ms) => LATENCY_BOUNDS_MS.some((bound) => bound === ms),
+      `must be a bound that is counted exactly; allowed: ${LATENCY_BOUNDS_MS.join(', ')}`,
+    )
+    .optional(),
+  isTimed: z.boolean().optional(),
 });
 const Filters = z.array(Filter);
 
-const Definition = z.strictObject({
+const base = {
   id: z.string().regex(NAME),
   title: z.string().min(1).max(80),
   description: z.string().min(20),
   owner: z.string().min(1),
   runbook: z.string().regex(NAME),
-  objective: z.number().gt(0).lt(1),
-  attempts: Filters.min(1),
-  good: Filters.min(1),
-  excluded: Filters,
-  bad: Filters.min(1),
-  tiers: z.array(z.enum(BURN_TIER_IDS)),
-  minBadEvents: z.number().int().min(1),
   latenessSeconds: z.number().int().min(0).max(3_600),
   shadow: z.boolean(),
-});
+  splitBy: z.array(z.enum(SPLIT_DIMENSIONS)).min(1),
+};
+const budget = {
+  objective: z.number().gt(0).lt(1),
+  tiers: z.array(z.enum(BURN_TIER_IDS)),
+  minBadEvents: z.number().int().min(1),
+  ticketBadEvents: z.number().int().min(1).optional(),
+};
+const classes = { attempts: Filters.min(1), good: Filters.min(1), excluded: Filters, bad: Filters };
+
+const Definition = z.discriminatedUnion('measure', [
+  z.strictObject({
+    measure: z.literal('ratio'),
+    ...base,
+    ...budget,
+    ...classes,
+    bad: Filters.min(1),
+    clientGate: z
+      .strictObject({
+        badEvents: z.number().int().min(1),
+        badRatio: z.number().gt(0).max(1),
+        top: z.number().int().min(1).max(20),
+      })
+      .optional(),
+  }),
+  z.strictObject({
+    measure: z.literal('propagation'),
+    ...base,
+    ...budget,
+    withinSeconds: z.number().int().min(1).max(86_400),
+  }),
+  z.strictObject({
+    measure: z.literal('counted'),
+    ...base,
+    allowed: z.number().int().min(0),
+    rules: z.array(z.string().regex(NAME)).min(1),
+    severityMin: z.enum(SEVERITIES),
+  }),
+  z.strictObject({
+    measure: z.literal('indicator'),
+    ...base,
+    ...classes,
+    value: z.enum(['share', 'rate', 'count']),
+    goodMeans: z.string().min(1),
+    badMeans: z.string(),
+    figures: z.array(z.enum(FIGURES)),
+  }),
+]);
 
 /** Checks one definition; throws with the path of what is wrong. */
 export function checkSlo(candidate: unknown): SloDefinition {
@@ -67,10 +124,11 @@ export function checkSlo(candidate: unknown): SloDefinition {
 }
 
 /**
- * The tiers of an SLO. Throws `definition_invalid` for a tier that can never fire: with every event bad the
- * burn rate is 1 / (1 - objective), so a factor at or above that would be an alert that only looks like one.
+ * The tiers of an SLO; none where it has no budget. Throws `definition_invalid` for a tier that can never fire: with every event
+ * bad the burn rate is 1 / (1 - objective), so a factor at or above that would be an alert that only looks like one.
  */
 export function tiersOf(slo: SloDefinition): readonly BurnTier[] {
+  if (!isBudgeted(slo)) return [];
   const highest = burnRateMax(slo.objective);
   return BURN_TIERS.filter((t) => slo.tiers.includes(t.id)).map((tier) => {
     if (tier.factor < highest) return tier;
@@ -104,9 +162,16 @@ export function applyOverrides(
   }
   const changed = slos.map((slo) => {
     const { objective, shadow } = overrides[slo.id] ?? {};
+    if (objective !== undefined && !isBudgeted(slo)) {
+      throw new GrantscopeError(
+        'config_invalid',
+        `slos.${slo.id}.objective: this one has no share as its objective; allowed: enabled, shadow`,
+        { stage: 'starting' },
+      );
+    }
     return checkSlo({
       ...slo,
-      objective: objective ?? slo.objective,
+      ...(isBudgeted(slo) ? { objective: objective ?? slo.objective } : {}),
       shadow: shadow ?? slo.shadow,
     });
   });

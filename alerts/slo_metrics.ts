@@ -1,5 +1,5 @@
 import type { Gauge } from 'prom-client';
-import { SLO_WINDOW_NAMES, type SloDefinition } from '../model/define_slo.ts';
+import { isBudgeted, SLO_WINDOW_NAMES, type SloDefinition } from '../model/define_slo.ts';
 import type { Metrics } from '../runtime/metrics.ts';
 import type { SloState } from './compute.ts';
 
@@ -17,6 +17,11 @@ export class SloMetrics {
   readonly #watermark: Gauge<'slo'>;
   readonly #coverage: Gauge<'slo'>;
   readonly #info: Gauge<'slo' | 'shadow' | 'enabled'>;
+  readonly #measure: Gauge<'slo' | 'measure' | 'shadow'>;
+  readonly #allowed: Gauge<'slo'>;
+  readonly #ticketBad: Gauge<'slo'>;
+  readonly #corrected: Gauge<'slo'>;
+  readonly #figure: Gauge<'slo' | 'figure'>;
 
   constructor(metrics: Metrics) {
     this.#bad = metrics.gauge(
@@ -62,14 +67,44 @@ export class SloMetrics {
       'shadow',
       'enabled',
     ]);
+    this.#measure = metrics.gauge(
+      'oauth_slo_measure_info',
+      'Always 1; the label says what is measured: ratio, propagation, counted or indicator.',
+      ['slo', 'measure', 'shadow'],
+    );
+    this.#allowed = metrics.gauge(
+      'oauth_slo_allowed_occurrences',
+      'Occurrences in 30 days that a counted objective allows.',
+      ['slo'],
+    );
+    this.#ticketBad = metrics.gauge(
+      'oauth_slo_ticket_bad_events',
+      'Bad events in a day from which a ticket is opened, whatever their share.',
+      ['slo'],
+    );
+    this.#corrected = metrics.gauge(
+      'oauth_slo_corrected_events',
+      'Good and bad events that corrections take out of the 30 days.',
+      ['slo'],
+    );
+    this.#figure = metrics.gauge(
+      'oauth_sli_figure',
+      'Named figures of an indicator; units as the reference of the SLIs says.',
+      ['slo', 'figure'],
+    );
   }
 
   /** Sets what does not change while the process runs. */
   declare(slo: SloDefinition, enabled: boolean): void {
     this.#info.set({ slo: slo.id, shadow: String(slo.shadow), enabled: String(enabled) }, 1);
     if (!enabled) return;
-    this.#objective.set({ slo: slo.id }, slo.objective);
-    this.#minBad.set({ slo: slo.id }, slo.minBadEvents);
+    const { id, measure } = slo;
+    this.#measure.set({ slo: id, measure, shadow: String(slo.shadow) }, 1);
+    if (slo.measure === 'counted') this.#allowed.set({ slo: id }, slo.allowed);
+    if (!isBudgeted(slo)) return;
+    this.#objective.set({ slo: id }, slo.objective);
+    this.#minBad.set({ slo: id }, slo.minBadEvents);
+    if (slo.ticketBadEvents !== undefined) this.#ticketBad.set({ slo: id }, slo.ticketBadEvents);
   }
 
   set(state: SloState): void {
@@ -84,5 +119,8 @@ export class SloMetrics {
     this.#unclassified.set({ slo }, state.unclassified);
     this.#watermark.set({ slo }, state.watermarkMs / 1_000);
     this.#coverage.set({ slo }, state.coverage);
+    this.#corrected.set({ slo }, state.correctedEvents);
+    for (const [figure, value] of Object.entries(state.figures))
+      this.#figure.set({ slo, figure }, value);
   }
 }

@@ -1,5 +1,5 @@
 import type { DetectorDocs } from '../model/define_detector.ts';
-import type { SloDefinition } from '../model/define_slo.ts';
+import type { EventFilter, SloDefinition, SloMeasure } from '../model/define_slo.ts';
 import type { SourceDefinition } from '../model/define_source.ts';
 
 /** Fields that every event has, whatever its source says. */
@@ -31,7 +31,11 @@ export interface SourceUse {
 }
 
 type Rule = Pick<DetectorDocs, 'id' | 'needs' | 'kinds'>;
-type Slo = Pick<SloDefinition, 'id' | 'attempts'>;
+/** What is asked of an SLI: which kinds of events it looks at. */
+type Slo = Pick<SloDefinition, 'id'> & {
+  readonly measure?: SloMeasure;
+  readonly attempts?: readonly EventFilter[];
+};
 type Source = Pick<SourceDefinition, 'kinds' | 'provides'>;
 
 /**
@@ -55,9 +59,16 @@ export function useOf(source: Source, rules: readonly Rule[], slos: readonly Slo
     else use.blind.push({ id, missing });
   }
   const slis = slos
-    .filter((slo) => slo.attempts.some((a) => a.kinds === undefined || hasOneOf(source, a.kinds)))
+    .filter((slo) => kindsOf(slo).some((kinds) => kinds === undefined || hasOneOf(source, kinds)))
     .map((slo) => slo.id);
   return { ...use, slis };
+}
+
+/** The kinds of events that each way into an SLI asks for; undefined asks for none. */
+function kindsOf(slo: Slo): readonly (readonly string[] | undefined)[] {
+  if (slo.attempts !== undefined) return slo.attempts.map((a) => a.kinds);
+  // A revocation is told by the authorization server; findings have sources of their own rules.
+  return slo.measure === 'propagation' ? [['token_revoked']] : [];
 }
 
 function hasOneOf(source: Source, kinds: readonly string[]): boolean {

@@ -14,8 +14,8 @@ import { Writer } from './writer.ts';
 /** The collector without its receivers: for a program that reads records itself. */
 export interface OneShotCollector {
   readonly ingest: Ingest;
-  /** Hands everything accepted to the store; waits at most `waitMs` for it. */
-  finish(waitMs: number): Promise<void>;
+  /** Hands everything accepted to the store; waits at most `waitMs` for it. True where the store has it all. */
+  finish(waitMs: number): Promise<boolean>;
 }
 
 /**
@@ -33,6 +33,7 @@ export async function openOneShot(runtime: Runtime, store: Store): Promise<OneSh
     commitIntervalMs: config.commitIntervalMs,
     segmentAgeMsMax: config.segmentAgeMsMax,
     segmentRowsMax: config.segmentRowsMax,
+    requestWindowMs: config.requestWindowHours * 3_600_000,
     ...{ clock, log, metrics },
   });
   const writer = new Writer({
@@ -61,6 +62,7 @@ export async function openOneShot(runtime: Runtime, store: Store): Promise<OneSh
     finish: async (waitMs) => {
       await spool.close();
       await writer.drain(waitMs);
+      return spool.oldestOpenedAtMs === undefined;
     },
   };
 }

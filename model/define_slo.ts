@@ -1,4 +1,5 @@
-import type { EventKind, Outcome } from './kinds.ts';
+import type { Severity } from './finding.ts';
+import type { EventKind, Outcome, SubjectType } from './kinds.ts';
 
 /**
  * A condition on stored events: every field that is given must hold, a list means "one of". What a filter
@@ -11,9 +12,30 @@ export interface EventFilter {
   readonly grantTypes?: readonly string[];
   /** RFC 6749 error codes; '' stands for "the source does not say". */
   readonly oauthErrors?: readonly string[];
+  /** The source's own code; '' stands for "the source does not say". */
+  readonly errorCodes?: readonly string[];
   /** HTTP status from `min` to `max`, both included. An unknown status is stored as 0. */
   readonly httpStatus?: { readonly min: number; readonly max: number };
+  /** How a token was validated; '' stands for "nobody says". */
+  readonly modes?: readonly ValidationMode[];
+  readonly subjectTypes?: readonly SubjectType[];
+  /** The duration is known and lies under this, ms: one of LATENCY_BOUNDS_MS. */
+  readonly underMs?: number;
+  /** True: the duration is known. False: it is not. */
+  readonly isTimed?: boolean;
 }
+
+/** Where validations look: `fallback` is introspection because the local way could not tell. */
+export const VALIDATION_MODES = ['', 'local', 'cache', 'introspection', 'fallback'] as const;
+export type ValidationMode = (typeof VALIDATION_MODES)[number];
+
+/**
+ * Bounds of durations that are counted exactly (`outcome_minutes.latency_under`), ms. A duration is under a bound when it
+ * is less than it.
+ */
+export const LATENCY_BOUNDS_MS = [
+  10, 20, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 30_000,
+] as const;
 
 /** What a filter looks at: the columns of `auth_events` by their own names. */
 export interface FilterSubject {
@@ -22,7 +44,12 @@ export interface FilterSubject {
   readonly endpoint: string;
   readonly grant_type: string;
   readonly error_oauth_error: string;
+  readonly error_code: string;
   readonly http_status: number;
+  /** As `ext['validation_mode']` says it. */
+  readonly mode: string;
+  readonly subject_type: string;
+  readonly http_duration_ms: number | null;
 }
 
 /** The windows that every SLO is counted over, in seconds. `30d` is the window of the objective. */
@@ -65,13 +92,8 @@ export const BURN_TIERS: readonly BurnTier[] = [
   { id: 'drift', long: '3d', short: '6h', factor: 1, forSeconds: 10_800, severity: 'ticket' },
 ];
 
-/**
- * An SLO over a ratio of events. An event that `attempts` matches is exactly one of good, excluded, bad or
- * unclassified: the first of `good`, `excluded`, `bad` of which any filter matches. Records of attempts
- * (`phase = attempt`) never count, so that request and response of one action count once.
- * From one definition come the rollup view, the gauges, the rules, the dashboard row and the reference.
- */
-export interface SloDefinition {
+/** What every definition says, whatever it measures. */
+interface SliBase {
   /** Equals the file name. */
   readonly id: string;
   readonly title: string;
@@ -81,24 +103,131 @@ export interface SloDefinition {
   readonly owner: string;
   /** Id of the page in `alerts/runbooks/`. */
   readonly runbook: string;
-  /** Share of good events, between 0 and 1 (neither included), over 30 days. */
-  readonly objective: number;
+  /** Events may arrive this much after they happened before a window is taken as complete, seconds. */
+  readonly latenessSeconds: number;
+  /** True: computed and drawn, but its alerts reach nobody (a burn-in). */
+  readonly shadow: boolean;
+  /** What the split table leads with; the others are there as well. */
+  readonly splitBy: readonly SplitDimension[];
+}
+
+/** By what the counts of an SLI can be split: columns of `grantscope.slo_counts`. */
+export const SPLIT_DIMENSIONS = [
+  'issuer',
+  'grant_type',
+  'service',
+  'mode',
+  'subject_type',
+  'source_id',
+] as const;
+export type SplitDimension = (typeof SPLIT_DIMENSIONS)[number];
+
+/**
+ * How events are told apart. An event that `attempts` matches is exactly one of good, excluded, bad or
+ * unclassified: the first of `good`, `excluded`, `bad` of which any filter matches. Records of attempts
+ * (`phase = attempt`) never count, so that request and response of one action count once.
+ */
+export interface Classification {
   readonly attempts: readonly EventFilter[];
   readonly good: readonly EventFilter[];
   /** Counted apart and out of the ratio: what the clients themselves got wrong. */
   readonly excluded: readonly EventFilter[];
   readonly bad: readonly EventFilter[];
+}
+
+/** An objective with an error budget and burn alerts. */
+interface Budgeted extends SliBase {
+  /** Share of good events, between 0 and 1 (neither included), over 30 days. */
+  readonly objective: number;
   readonly tiers: readonly BurnTierId[];
   /** A tier fires only with at least this many bad events in its long window. */
   readonly minBadEvents: number;
-  /** Events may arrive this much after they happened before a window is taken as complete, seconds. */
-  readonly latenessSeconds: number;
-  /** True: computed and drawn, but its alerts reach nobody (a burn-in). */
-  readonly shadow: boolean;
+  /**
+   * A ticket once this many bad events were counted in a day, whatever their share: the burn rates of little traffic are either
+   * zero or enormous. Absent: none.
+   */
+  readonly ticketBadEvents?: number;
+}
+
+/**
+ * An SLO over a ratio of events. From one definition come the rollup view, the gauges, the rules, the dashboard row and the
+ * reference.
+ */
+export interface RatioSlo extends Budgeted, Classification {
+  readonly measure: 'ratio';
+  /** An alert for a client alone: see ClientGate. Absent: none. */
+  readonly clientGate?: ClientGate;
+}
+
+/**
+ * When one client alone is worth an alert: it had at least `badEvents` bad events in an hour, and these were at least the share
+ * `badRatio` of its own. At most `top` clients, the worst first, so that an outage is not a page per client.
+ */
+export interface ClientGate {
+  readonly badEvents: number;
+  readonly badRatio: number;
+  readonly top: number;
+}
+
+/**
+ * How fast a revocation is obeyed, from the lineage of tokens. One unit is a revoked token at one API that saw it after the
+ * revocation: good where the last acceptance came within `withinSeconds`, bad where a later one did.
+ */
+export interface PropagationSlo extends Budgeted {
+  readonly measure: 'propagation';
+  readonly withinSeconds: number;
+}
+
+/** An objective that is a number of occurrences and no share: more than `allowed` in 30 days breaches it. */
+export interface CountedSlo extends SliBase {
+  readonly measure: 'counted';
+  readonly allowed: number;
+  /** One unit is an open or closed finding of one of these rules, unless triage or an operator called it benign. */
+  readonly rules: readonly string[];
+  /** Findings below this severity are counted apart (excluded). */
+  readonly severityMin: Severity;
+}
+
+/** Figures of an indicator that no classification of single events gives: `alerts/figures.ts`. */
+export const FIGURES = [
+  'issuance_forecast',
+  'reuse_baseline',
+  'device_flow_seconds',
+  'elevations_outlived',
+  'jwks_key_age_seconds',
+] as const;
+export type FigureId = (typeof FIGURES)[number];
+
+/**
+ * A measurement without an objective: gauges and rows of boards, no budget, no burn alerts. `value` says what its counts mean:
+ * `share` good of good and bad, `rate` good events a second, `count` good events.
+ */
+export interface IndicatorSli extends SliBase, Classification {
+  readonly measure: 'indicator';
+  readonly value: 'share' | 'rate' | 'count';
+  /** What `good` and `bad` stand for, in words. */
+  readonly goodMeans: string;
+  readonly badMeans: string;
+  readonly figures: readonly FigureId[];
+}
+
+export type SloDefinition = RatioSlo | PropagationSlo | CountedSlo | IndicatorSli;
+/** Those with an error budget and burn alerts. */
+export type BudgetedSlo = RatioSlo | PropagationSlo;
+/** Those whose counts follow from single events. */
+export type ClassifiedSlo = RatioSlo | IndicatorSli;
+export type SloMeasure = SloDefinition['measure'];
+
+export function isBudgeted(slo: SloDefinition): slo is BudgetedSlo {
+  return slo.measure === 'ratio' || slo.measure === 'propagation';
+}
+
+export function isClassified(slo: SloDefinition): slo is ClassifiedSlo {
+  return slo.measure === 'ratio' || slo.measure === 'indicator';
 }
 
 /** Declares an SLO. One file in `alerts/slos/` with this as its default export. */
-export function defineSlo(definition: SloDefinition): SloDefinition {
+export function defineSlo<Definition extends SloDefinition>(definition: Definition): Definition {
   return Object.freeze(definition);
 }
 
@@ -117,12 +246,25 @@ export function matchesFilter(filter: EventFilter, event: FilterSubject): boolea
     oneOf(filter.endpoints, event.endpoint) &&
     oneOf(filter.grantTypes, event.grant_type) &&
     oneOf(filter.oauthErrors, event.error_oauth_error) &&
+    oneOf(filter.errorCodes, event.error_code) &&
+    oneOf(filter.modes, modeOf(event.mode)) &&
+    oneOf(filter.subjectTypes, event.subject_type) &&
+    isInTime(filter, event.http_duration_ms) &&
     (status === undefined || (event.http_status >= status.min && event.http_status <= status.max))
   );
 }
 
+function modeOf(text: string): string {
+  return VALIDATION_MODES.find((mode) => mode === text) ?? '';
+}
+
+function isInTime({ underMs, isTimed }: EventFilter, durationMs: number | null): boolean {
+  if (isTimed !== undefined && isTimed !== (durationMs !== null)) return false;
+  return underMs === undefined || (durationMs !== null && durationMs < underMs);
+}
+
 /** The class of an event that is an outcome; undefined where the SLO does not look at it. */
-export function classOf(slo: SloDefinition, event: FilterSubject): EventClass | undefined {
+export function classOf(slo: Classification, event: FilterSubject): EventClass | undefined {
   const any = (filters: readonly EventFilter[]): boolean =>
     filters.some((f) => matchesFilter(f, event));
   if (!any(slo.attempts)) return undefined;

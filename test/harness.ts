@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { prepareRollup } from '../alerts/main.ts';
 import { loadConfig, type Config } from '../runtime/config.ts';
 import { systemClock, type Clock } from '../runtime/clock.ts';
 import type { Runtime } from '../runtime/context.ts';
@@ -31,6 +32,7 @@ export async function openTestStore(): Promise<{
   const folder = temporaryFolder();
   const store = openStore({ dataDir: folder.path });
   await migrate(store);
+  await prepareRollup(store, () => Promise.resolve(true));
   return {
     store,
     dataDir: folder.path,

@@ -23,6 +23,7 @@ const CLIENT_ERRORS = [
 ];
 
 export default defineSlo({
+  measure: 'ratio',
   id: 'token_issuance_success',
   title: 'Token issuance success',
   description:
@@ -59,4 +60,7 @@ export default defineSlo({
   minBadEvents: 10,
   latenessSeconds: 15,
   shadow: false,
+  splitBy: ['issuer', 'grant_type', 'subject_type'],
+  clientGate: { badEvents: 50, badRatio: 0.5, top: 5 },
+  ticketBadEvents: 50,
 });

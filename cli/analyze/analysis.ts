@@ -1,15 +1,19 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { computeSlo } from '../../alerts/compute.ts';
+import { computeSlos, type SloState } from '../../alerts/compute.ts';
+import { FigureReader } from '../../alerts/figures.ts';
+import { prepareRollup } from '../../alerts/main.ts';
 import { applyOverrides, loadSlos } from '../../alerts/registry.ts';
 import { toSloStatus, type SloStatus } from '../../alerts/status.ts';
+import { UnitJudge } from '../../alerts/units.ts';
 import type { IngestBatch, IngestResult } from '../../collector/ingest.ts';
 import { openOneShot, type OneShotCollector } from '../../collector/one_shot.ts';
 import { backtest, type RuleBacktest } from '../../detectors/backtest.ts';
 import type { FindingContent } from '../../detectors/finding_identity.ts';
 import { bindDetectors, loadDetectors } from '../../detectors/registry.ts';
 import type { SourceDefinition } from '../../model/define_source.ts';
+import type { SloDefinition } from '../../model/define_slo.ts';
 import { param, sql } from '../../model/sql.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import type { Config } from '../../runtime/config.ts';
@@ -97,6 +101,7 @@ export async function analyze(input: AnalysisInput): Promise<Analysis> {
   const store = openStore({ dataDir: input.folder });
   try {
     await migrate(store);
+    await prepareRollup(store, () => Promise.resolve(true));
     const collector = await openOneShot(runtime, store);
     const reading = new FileReading(input, collector);
     try {
@@ -207,8 +212,7 @@ async function judge(store: Store, runtime: Runtime, input: AnalysisInput): Prom
   });
   const { enabled } = applyOverrides(await loadSlos(), overrides);
   const lastMs = Number(found.to / 1_000_000n);
-  const slis: SloStatus[] = [];
-  for (const slo of enabled) slis.push(toSloStatus(await computeSlo(store, tenant, slo, lastMs)));
+  const states = await slisOf(store, tenant, enabled, lastMs);
   const sorted = [...findings].sort(byGravity);
   return {
     events: found.events,
@@ -218,9 +222,19 @@ async function judge(store: Store, runtime: Runtime, input: AnalysisInput): Prom
     by_kind: found.byKind,
     rules,
     findings: sorted,
-    slis,
+    slis: states.map(toSloStatus),
     timeline: await timelineOf(store, tenant, sorted),
   };
+}
+
+async function slisOf(
+  store: Store,
+  tenant: string,
+  slos: readonly SloDefinition[],
+  nowMs: number,
+): Promise<readonly SloState[]> {
+  await new UnitJudge(store, tenant).round(slos, nowMs);
+  return new FigureReader(store, tenant).complete(await computeSlos(store, tenant, slos, nowMs));
 }
 
 const SEVERITY_ORDER = ['critical', 'high', 'medium', 'low', 'info'];

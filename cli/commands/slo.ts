@@ -1,6 +1,8 @@
 import { Command } from 'commander';
+import { objectiveOf } from '../../alerts/compute.ts';
 import { loadSlos } from '../../alerts/registry.ts';
 import type { SloStatus } from '../../alerts/status.ts';
+import { isBudgeted } from '../../model/define_slo.ts';
 import { defineCommand, type CliContext } from '../define_command.ts';
 
 /** Columns of text, padded to their widest cell. */
@@ -18,12 +20,18 @@ function table(rows: readonly (readonly string[])[]): string {
 
 const percent = (ratio: number, digits: number): string => `${(ratio * 100).toFixed(digits)} %`;
 
+/** A share, a number of occurrences, or nothing to aim at. */
+function objectiveText(measure: string, objective: number): string {
+  if (measure === 'indicator') return '-';
+  return measure === 'counted' ? `at most ${objective}` : percent(objective, 3);
+}
+
 function statusLine(s: SloStatus): readonly string[] {
   const burn = (window: string): string => s.burn_rates[window]?.toFixed(2) ?? '-';
   return [
     s.id,
     s.shadow ? `${s.state} (shadow)` : s.state,
-    percent(s.objective, 3),
+    objectiveText(s.measure, s.objective),
     String(s.good),
     String(s.bad),
     String(s.excluded),
@@ -44,8 +52,8 @@ function listCommand(cli: CliContext): Command {
       const slos = await loadSlos();
       const rows = slos.map((s) => [
         s.id,
-        percent(s.objective, 3),
-        s.tiers.join(','),
+        objectiveText(s.measure, objectiveOf(s)),
+        isBudgeted(s) ? s.tiers.join(',') : '-',
         s.owner,
         s.title,
       ]);

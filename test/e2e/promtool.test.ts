@@ -11,7 +11,7 @@ import { burnLabels } from '../../alerts/burn.ts';
 import { generateAlertRules } from '../../alerts/generate.ts';
 import { renderPrometheusRules } from '../../alerts/prometheus_rules.ts';
 import { loadSlos } from '../../alerts/registry.ts';
-import { BURN_TIERS, SLO_WINDOW_NAMES } from '../../model/define_slo.ts';
+import { BURN_TIERS, SLO_WINDOW_NAMES, type RatioSlo } from '../../model/define_slo.ts';
 import { packageRoot } from '../../runtime/paths.ts';
 import { temporaryFolder } from '../harness.ts';
 import { hasMonitoringPrograms, programs, run } from './programs.ts';
@@ -329,20 +329,26 @@ describe.skipIf(!installed)('promtool', () => {
   });
 });
 
+async function issuance(): Promise<RatioSlo> {
+  const slo = (await loadSlos()).find((s) => s.id === SLO);
+  if (slo?.measure !== 'ratio') throw new Error(`${SLO} is gone`);
+  return slo;
+}
+
 describe('generation', () => {
   it('refuses a tier that can never fire, and says what is needed', async () => {
-    const [slo] = await loadSlos();
-    expect(() => renderPrometheusRules([{ ...slo!, objective: 0.93 }])).toThrow(
+    const slo = await issuance();
+    expect(() => renderPrometheusRules([{ ...slo, objective: 0.93 }])).toThrow(
       /fast can never fire at an objective of 0\.93: .* allowed: an objective above 0\.9306/,
     );
-    expect(renderPrometheusRules([{ ...slo!, objective: 0.9306 }])).toContain('14.4');
-    expect(() => renderPrometheusRules([{ ...slo!, objective: 0.83, tiers: ['medium'] }])).toThrow(
+    expect(renderPrometheusRules([{ ...slo, objective: 0.9306 }])).toContain('14.4');
+    expect(() => renderPrometheusRules([{ ...slo, objective: 0.83, tiers: ['medium'] }])).toThrow(
       /medium can never fire/,
     );
-    expect(() => renderPrometheusRules([{ ...slo!, objective: 0.66, tiers: ['slow'] }])).toThrow(
+    expect(() => renderPrometheusRules([{ ...slo, objective: 0.66, tiers: ['slow'] }])).toThrow(
       /slow can never fire/,
     );
-    expect(renderPrometheusRules([{ ...slo!, objective: 0.66, tiers: ['drift'] }])).toContain(
+    expect(renderPrometheusRules([{ ...slo, objective: 0.66, tiers: ['drift'] }])).toContain(
       '> 1\n',
     );
   });
@@ -381,11 +387,11 @@ describe('generation', () => {
   });
 
   it('gives the same labels on both ways to Alertmanager', async () => {
-    const [slo] = await loadSlos();
+    const slo = await issuance();
     const tier = BURN_TIERS[0]!;
     const fromPrometheus = (burn('fast', outage) as { exp_labels: Record<string, string> })
       .exp_labels;
-    expect(burnLabels(slo!, tier)).toEqual({ alertname: BURN, ...fromPrometheus });
+    expect(burnLabels(slo, tier)).toEqual({ alertname: BURN, ...fromPrometheus });
   });
 });
 

@@ -184,7 +184,12 @@ it('a rollup that comes later is made from what is stored', async () => {
   const before = await bothWays(tenant);
   for (const file of ['0014_outcome_minutes.sql', '0016_token_links.sql']) {
     const text = await readFile(join(packageRoot, 'store', 'migrations', file), 'utf8');
-    for (const statement of splitStatements(text)) await store.command(new Sql([statement], []));
+    // The columns of later migrations are not in this one's insert.
+    const own = text.replace(
+      'INSERT INTO grantscope.outcome_minutes\n',
+      'INSERT INTO grantscope.outcome_minutes (tenant, kind, minute, source_id, issuer, outcome, grant_type, error_oauth_error, error_code, http_status, latency_bucket, events)\n',
+    );
+    for (const statement of splitStatements(own)) await store.command(new Sql([statement], []));
   }
   expect(await bothWays(tenant)).toEqual(before);
   expect(

@@ -1,18 +1,20 @@
 /** The notifier's own burn alerts: the same times as the Prometheus rules, which promtool runs in test/e2e. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BurnTracker, budgetInWords } from '../../alerts/burn.ts';
-import { burningTiers, judge, type SloState } from '../../alerts/compute.ts';
+import { burningTiers, judge, objectiveOf, type SloState } from '../../alerts/compute.ts';
 import { applyOverrides, loadSlos } from '../../alerts/registry.ts';
 import {
   BURN_TIERS,
   SLO_WINDOW_NAMES,
-  type SloDefinition,
+  type RatioSlo,
   type SloWindow,
 } from '../../model/define_slo.ts';
 
-let slo: SloDefinition;
+let slo: RatioSlo;
 beforeAll(async () => {
-  slo = (await loadSlos()).find((s) => s.id === 'token_issuance_success')!;
+  const found = (await loadSlos()).find((s) => s.id === 'token_issuance_success');
+  if (found?.measure !== 'ratio') throw new Error('token_issuance_success is gone');
+  slo = found;
 });
 
 const MINUTE = 60_000;
@@ -36,6 +38,8 @@ function stateOf(
     windows,
     excluded: 0,
     unclassified: 0,
+    correctedEvents: 0,
+    correctedMinutes: 0,
   });
 }
 const tiers = (alerts: readonly { tier: { id: string } }[]): string[] =>
@@ -127,7 +131,7 @@ describe('applyOverrides', () => {
     const { enabled, disabled } = applyOverrides([slo], {
       token_issuance_success: { objective: 0.99, shadow: true },
     });
-    expect(enabled.map((s) => [s.objective, s.shadow])).toEqual([[0.99, true]]);
+    expect(enabled.map((s) => [objectiveOf(s), s.shadow])).toEqual([[0.99, true]]);
     expect(disabled).toEqual([]);
     expect(
       applyOverrides([slo], { token_issuance_success: { enabled: false } }).disabled.map(
