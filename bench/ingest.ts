@@ -10,8 +10,10 @@ import {
   folderBytes,
   memoryMb,
   startServer,
+  type Metrics,
   type RunningServer,
 } from './harness/server.ts';
+import { trendOf } from './harness/trend.ts';
 
 /**
  * What ingest costs, end to end, on the built product (`npm run build:server` first): a real `grantscope serve` on the
@@ -51,6 +53,9 @@ interface Sample {
   readonly waiting: number;
   /** The rule that is furthest behind the newest insert, s. */
   readonly detector_lag_s: number;
+  /** How late Node's loop came back to its timers since the look before, ms: what a request waits for that comes in between. */
+  readonly loop_p99_ms: number;
+  readonly loop_max_ms: number;
 }
 
 /** Looks at the server every two seconds until told to stop. */
@@ -60,15 +65,18 @@ function watch(server: RunningServer): { readonly samples: Sample[]; stop: () =>
   let running: Promise<void> | undefined;
   const look = async (): Promise<void> => {
     try {
-      const received = await server.metric('grantscope_records_received_total');
+      const metrics = await server.metrics();
+      const memory = memoryMb(server.pid);
       samples.push({
         second: Math.round((performance.now() - began) / 1_000),
-        rss_mb: memoryMb(server.pid).now,
-        anonymous_mb: memoryMb(server.pid).anonymous,
-        heap_mb: Math.round((await server.metric('nodejs_heap_size_used_bytes')) / 1e6),
-        external_mb: Math.round((await server.metric('nodejs_external_memory_bytes')) / 1e6),
-        waiting: Math.max(0, received - (await server.stored())),
-        detector_lag_s: round(await server.metricMax('grantscope_detector_lag_seconds')),
+        rss_mb: memory.now,
+        anonymous_mb: memory.anonymous,
+        heap_mb: Math.round(metrics.sum('nodejs_heap_size_used_bytes') / 1e6),
+        external_mb: Math.round(metrics.sum('nodejs_external_memory_bytes') / 1e6),
+        waiting: Math.max(0, metrics.sum('grantscope_records_received_total') - metrics.stored()),
+        detector_lag_s: round(metrics.max('grantscope_detector_lag_seconds')),
+        loop_p99_ms: round(metrics.sum('nodejs_eventloop_lag_p99_seconds') * 1_000),
+        loop_max_ms: round(metrics.sum('nodejs_eventloop_lag_max_seconds') * 1_000),
       });
     } catch (error) {
       console.error(error);
@@ -111,6 +119,7 @@ async function measure(server: RunningServer, dataDir: string): Promise<Record<s
   }
   const store = join(dataDir, 'clickhouse');
   const bytesBefore = folderBytes(store);
+  const metricsBefore = await server.metrics();
   let cpuBefore = 0;
   let threadsBefore: Readonly<Record<string, number>> = {};
   let sampler: ReturnType<typeof watch> | undefined;
@@ -142,6 +151,8 @@ async function measure(server: RunningServer, dataDir: string): Promise<Record<s
     // What threads that ended meanwhile took is in the sum alone.
     cpu_seconds_per_million_by_thread: Object.fromEntries(byThread),
     ack_ms: load.ack_ms,
+    // Of the acknowledgement, what the disk takes: write and fsync of a group commit.
+    commit_ms_at_most: commitQuantiles(metricsBefore, await server.metrics()),
     stored_after_last_ack_seconds: round(storedAfter),
     // Right after the run: with parts that merges will drop within minutes. bench/disk.ts has the settled figure.
     bytes_on_disk_per_event_unsettled: Math.round((folderBytes(store) - bytesBefore) / load.events),
@@ -159,9 +170,44 @@ function overTime(samples: readonly Sample[]): Record<string, unknown> {
       samples.map((s) => s.detector_lag_s),
       1,
     ),
+    // The median and the worst of the looks, each of some two seconds.
+    loop_ms: {
+      p99_of_median_look: quantile(
+        samples.map((s) => s.loop_p99_ms),
+        0.5,
+      ),
+      p99_of_worst_look: quantile(
+        samples.map((s) => s.loop_p99_ms),
+        1,
+      ),
+      max: quantile(
+        samples.map((s) => s.loop_max_ms),
+        1,
+      ),
+    },
+    rss_mb_trend: trendOf(samples.map((s) => ({ second: s.second, value: s.rss_mb }))) ?? null,
+    anonymous_mb_trend:
+      trendOf(samples.map((s) => ({ second: s.second, value: s.anonymous_mb }))) ?? null,
     rss_mb_over_time: { first: samples[0]?.rss_mb ?? 0, last: samples.at(-1)?.rss_mb ?? 0 },
     memory_mb_by_minute: byMinute(samples),
     samples,
+  };
+}
+
+/** A histogram knows no more than the bucket: its upper bound, ms; Infinity beyond the last one. */
+function commitQuantiles(before: Metrics, after: Metrics): Record<string, number> {
+  const name = 'grantscope_spool_commit_seconds';
+  const bounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+  const since = (series: string, label?: string): number =>
+    after.sum(series, label) - before.sum(series, label);
+  const all = since(`${name}_count`);
+  const at = (q: number): number =>
+    1_000 * (bounds.find((b) => since(`${name}_bucket`, `le="${b}"`) >= q * all) ?? Infinity);
+  return {
+    mean: round((since(`${name}_sum`) / all) * 1_000),
+    p50: at(0.5),
+    p99: at(0.99),
+    p999: at(0.999),
   };
 }
 

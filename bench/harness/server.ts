@@ -13,12 +13,24 @@ export interface RunningServer {
   readonly readyMs: number;
   /** Sum of a metric's series, from /metrics; with `label`, of those that carry it (`table="x"`). */
   metric(name: string, label?: string): Promise<number>;
-  /** The largest of a metric's series. */
-  metricMax(name: string): Promise<number>;
+  /** All metrics as they are at one moment; reading them costs the server some milliseconds. */
+  metrics(): Promise<Metrics>;
   /** Auth events that the store has confirmed. */
   stored(): Promise<number>;
   /** SIGTERM, then the end of its drain. */
   stop(): Promise<void>;
+}
+
+/** What /metrics said at one moment. */
+export interface Metrics {
+  /** Values of a metric's series; with `label`, of those that carry it. */
+  series(name: string, label?: string): readonly number[];
+  /** Their sum; 0 where there is none. */
+  sum(name: string, label?: string): number;
+  /** The largest of them, at least 0. */
+  max(name: string): number;
+  /** Events that the store has confirmed. */
+  stored(): number;
 }
 
 /** As `npm start` gives them: room for the objects of some requests, so that few outlive a collection of garbage. */
@@ -61,14 +73,9 @@ export async function startServer(
     collector,
     api: () => api,
     readyMs,
-    metric: async (name, label) =>
-      (await readSeries(collector, name, label)).reduce((sum, v) => sum + v, 0),
-    metricMax: async (name) => Math.max(0, ...(await readSeries(collector, name))),
-    stored: async () => {
-      const label = 'table="grantscope.auth_events"';
-      const series = await readSeries(collector, 'grantscope_writer_rows_stored_total', label);
-      return series.reduce((sum, v) => sum + v, 0);
-    },
+    metric: async (name, label) => (await readMetrics(collector)).sum(name, label),
+    metrics: () => readMetrics(collector),
+    stored: async () => (await readMetrics(collector)).stored(),
     stop: async () => {
       if (child.exitCode !== null || child.signalCode !== null) return;
       const ended = once(child, 'close');
@@ -94,13 +101,21 @@ export async function announced(child: ChildProcess, pattern: RegExp): Promise<s
   });
 }
 
-async function readSeries(collector: string, name: string, label = ''): Promise<number[]> {
-  const text = await (await fetch(`${collector}/metrics`)).text();
-  return text
-    .split('\n')
-    .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
-    .filter((line) => line.includes(label))
-    .map((line) => Number(line.split(' ').at(-1)));
+async function readMetrics(collector: string): Promise<Metrics> {
+  const lines = (await (await fetch(`${collector}/metrics`)).text()).split('\n');
+  const series = (name: string, label = ''): readonly number[] =>
+    lines
+      .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
+      .filter((line) => line.includes(label))
+      .map((line) => Number(line.split(' ').at(-1)));
+  const sum = (name: string, label?: string): number =>
+    series(name, label).reduce((total, v) => total + v, 0);
+  return {
+    series,
+    sum,
+    max: (name) => Math.max(0, ...series(name)),
+    stored: () => sum('grantscope_writer_rows_stored_total', 'table="grantscope.auth_events"'),
+  };
 }
 
 /** Linux counts a process's CPU time in hundredths of a second. */
