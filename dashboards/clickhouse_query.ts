@@ -9,6 +9,8 @@ export const CLICKHOUSE_VARIABLE = 'clickhouse';
 const FORMATS = {
   time_series: { format: 0, queryType: 'timeseries' },
   table: { format: 1, queryType: 'table' },
+  logs: { format: 2, queryType: 'logs' },
+  traces: { format: 3, queryType: 'traces' },
 } as const;
 
 /** A query of `grafana-clickhouse-datasource`, which the foundation SDK has no builder for. */

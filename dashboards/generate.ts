@@ -8,7 +8,7 @@ export async function generateDashboards(): Promise<Record<string, string>> {
   return Object.fromEntries(
     boards.map((board) => [
       `dashboards/generated/${board.id}.json`,
-      `${JSON.stringify(renderBoard(board), null, 2)}\n`,
+      `${JSON.stringify(renderBoard(board, boards), null, 2)}\n`,
     ]),
   );
 }

@@ -1,11 +1,7 @@
 import { BURN_TIERS } from '../../model/define_slo.ts';
 import { defineBoard } from '../../model/define_board.ts';
+import { ANNOTATIONS, metric, MINUTES, series, TENANT, TOKEN_REQUESTS } from './_fragments.ts';
 
-const TENANT = 'tenant = ${tenant:sqlstring}';
-const MINUTES = `FROM grantscope.outcome_minutes
-WHERE ${TENANT} AND $__timeFilter(minute)`;
-/** Outcomes of requests to the token endpoint. */
-const TOKEN_REQUESTS = `${MINUTES} AND kind IN ('token_issued', 'token_refreshed', 'token_exchanged', 'token_request_failed')`;
 const INTROSPECTIONS = `${MINUTES} AND kind = 'token_introspected'`;
 /** Of requests whose duration is known. */
 const DURATION_KNOWN = 'latency_bucket != 32767';
@@ -36,6 +32,7 @@ export default defineBoard({
   tags: ['grantscope', 'oauth'],
   from: '6h',
   refresh: '30s',
+  annotations: ANNOTATIONS,
   rows: [
     {
       title: 'Alerts and budgets',
@@ -85,6 +82,7 @@ ORDER BY indexOf(['critical', 'high', 'medium', 'low', 'info'], toString(severit
           unit: 'short',
           width: 8,
           height: 7,
+          links: { slo_id: '#/slos/' },
           queries: [
             {
               language: 'sql',
@@ -233,11 +231,15 @@ GROUP BY time ORDER BY time`,
           unit: 'short',
           width: 14,
           height: 9,
+          links: {
+            client_id: { board: 'debug', variable: 'client' },
+            trace_id: { board: 'debug', variable: 'trace' },
+          },
           queries: [
             {
               language: 'sql',
               format: 'table',
-              text: `SELECT time, client_id, kind, error_oauth_error, error_code, http_status, net_network, issuer
+              text: `SELECT time, client_id, kind, error_oauth_error, error_code, http_status, net_network, issuer, corr_trace_id AS trace_id
 ${FAILED_REFRESHES}
 ORDER BY time DESC LIMIT 50`,
             },
@@ -304,6 +306,40 @@ ${MINUTES} AND kind = 'token_rejected'
 GROUP BY time ORDER BY time`,
             },
           ],
+        },
+        {
+          title: 'Failing APIs',
+          description:
+            'Share of calls behind gateways and resource servers that ended with 5xx. High here and calm above: the fault is behind the tokens.',
+          kind: 'timeseries',
+          unit: 'percentunit',
+          stepSecondsMin: 60,
+          width: 8,
+          height: 8,
+          queries: [
+            series(`SELECT $__timeInterval(minute) AS time, sumIf(events, http_status >= 500) / sum(events) AS errors
+${MINUTES} AND kind = 'api_accessed'
+GROUP BY time ORDER BY time`),
+          ],
+        },
+        {
+          title: 'CPU',
+          description:
+            'CPU seconds a second of every process that Prometheus scrapes, by job: 1 is one core. Add the authorization server to its scrape list to see it here.',
+          kind: 'timeseries',
+          unit: 'short',
+          width: 8,
+          height: 8,
+          queries: [metric('sum by (job) (rate(process_cpu_seconds_total[2m]))', '{{job}}')],
+        },
+        {
+          title: 'Memory',
+          description: 'Resident memory of every process that Prometheus scrapes, by job.',
+          kind: 'timeseries',
+          unit: 'bytes',
+          width: 8,
+          height: 8,
+          queries: [metric('sum by (job) (process_resident_memory_bytes)', '{{job}}')],
         },
       ],
     },
