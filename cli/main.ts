@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=64
+#!/usr/bin/env -S MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 node --max-semi-space-size=64
 import { Command, CommanderError } from 'commander';
 import { loadDefinitions } from '../runtime/registry.ts';
 import { GrantscopeError, messageOf } from '../runtime/errors.ts';
