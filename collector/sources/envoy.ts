@@ -35,6 +35,13 @@ const JWT_ERRORS: Readonly<Record<string, string>> = {
   audiences_in_jwt_are_not_allowed: 'invalid_audience',
 };
 
+/** Sentences of the filter that name a part of the token, by how they begin or end. */
+const JWT_WORDS: readonly (readonly [words: RegExp, code: string])[] = [
+  [/^jwks_doesn/, 'unknown_key'],
+  [/^jwt_header_alg_is_not_supported/, 'algorithm_not_allowed'],
+  [/^jwt_is_not_in_the_form|^jwt_.*(?:_is_an_invalid_|_field_is_)/, 'malformed'],
+];
+
 /** `jwt_authn_access_denied{Jwt_is_expired}` -> `jwt_is_expired`. */
 function insideBraces(details: string): string {
   const open = details.search(/[{[]/);
@@ -79,8 +86,7 @@ function jwtVerdict(reason: string): Verdict {
   if (word === 'jwt_is_missing') {
     return { kind: 'api_accessed', outcome: 'denied', error: 'missing_token' };
   }
-  const known = lookUp(JWT_ERRORS, word);
-  const error = known ?? (word.startsWith('jwks_doesn') ? 'unknown_key' : word);
+  const error = lookUp(JWT_ERRORS, word) ?? JWT_WORDS.find(([w]) => w.test(word))?.[1] ?? word;
   return { kind: 'token_rejected', outcome: 'failure', error };
 }
 
@@ -232,7 +238,7 @@ export default defineSource({
     ...['source.instance', 'policy.decision', 'policy.path'],
     ...['corr.request_id', 'corr.trace_id', 'corr.span_id'],
   ],
-  confirmed_by: 'real_samples',
+  confirmed_by: 'real_server',
   references: [
     'Envoy: Access logging, command operators and default format',
     'Envoy: Response code details',

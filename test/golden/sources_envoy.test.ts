@@ -258,7 +258,10 @@ describe('envoy', () => {
     ['Jwt_not_yet_valid', 'not_yet_valid'],
     ['Jwt_issuer_is_not_configured', 'unknown_issuer'],
     ["Jwks_doesn't_have_key_to_match_kid_or_alg_from_Jwt", 'unknown_key'],
-    ['Jwt_header_is_an_invalid_JSON', 'jwt_header_is_an_invalid_json'],
+    ['Jwt_header_is_an_invalid_JSON', 'malformed'],
+    ['Jwt_payload_[exp]_field_is_not_an_integer', 'malformed'],
+    ['Jwt_header_[alg]_is_not_supported', 'algorithm_not_allowed'],
+    ['Jwks_remote_fetch_is_failed', 'jwks_remote_fetch_is_failed'],
   ])('%s is %s', (reason, code) => {
     const record = { ...base, response_code_details: `jwt_authn_access_denied{${reason}}` };
     const event = eventsOf(envoy, json({ ...record, response_code: 401 }))[0]!;
