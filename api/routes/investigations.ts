@@ -1,9 +1,11 @@
 import { z } from 'zod';
 import { isUuid } from '../../model/ids.ts';
+import type { Sql } from '../../model/sql.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import type { EventSummary } from '../../store/queries/events.ts';
 import { findingsAbout } from '../../store/queries/findings.ts';
 import {
+  CONTEXT_KINDS,
   eventsOf,
   INVESTIGATION_TYPES,
   kindsOfReference,
@@ -11,6 +13,7 @@ import {
   readTimeline,
   RELATIONS,
   summarise,
+  withContext,
   type InvestigationType,
   type Lineage,
 } from '../../store/queries/investigations.ts';
@@ -58,6 +61,17 @@ async function lineageFor(
     : undefined;
 }
 
+/** The events of what is investigated; of tokens, with what was told of their session, grant and subject. */
+async function eventsFor(
+  scope: Scope,
+  target: Target,
+  refs: readonly string[],
+  lineage: Lineage | undefined,
+): Promise<Sql> {
+  const events = await eventsOf(scope, target.type, refs, lineage);
+  return lineage === undefined ? events : withContext(scope, events);
+}
+
 /** Findings name things by their oldest reference. */
 function about(
   target: Target,
@@ -79,9 +93,16 @@ function relationOf(
   byToken: ReadonlyMap<string, TimelineEvent['relation']>,
 ): TimelineEvent['relation'] {
   if (target.type === 'subject') return refs.includes(event.subject_ref) ? 'self' : 'actor';
-  if (byToken.size === 0) return 'self';
+  if (byToken.size === 0) return isContext(event, target) ? 'related' : 'self';
   const found = new Set(event.tokens.map((t) => byToken.get(t.ref)));
   return RELATIONS.find((r) => found.has(r)) ?? 'related';
+}
+
+/** Told of a family's session, grant or subject, and of none of its tokens. */
+function isContext(event: EventSummary, target: Target): boolean {
+  return (
+    target.type === 'family' && event.tokens.length === 0 && CONTEXT_KINDS.includes(event.kind)
+  );
 }
 
 const EMPTY_FACET = { total: 0, values: [] };
@@ -118,7 +139,7 @@ const summary = jsonRoute({
     const refs = await namesFor(scope, target);
     const lineage = await lineageFor(scope, target, refs);
     const [counts, findings] = await Promise.all([
-      summarise(scope, await eventsOf(scope, target.type, refs, lineage)),
+      summarise(scope, await eventsFor(scope, target, refs, lineage)),
       findingsAbout(scope, about(target, refs, lineage)),
     ]);
     if (counts === undefined && findings.length === 0) throw notFound(target.type);
@@ -137,7 +158,8 @@ const timeline = jsonRoute({
   path: '/api/v1/investigations/{type}/{ref}/timeline',
   operationId: 'investigationTimeline',
   summary: 'Events of an investigation in the order of time, a page at a time.',
-  description: 'For a token: events of its family, parents and children too, marked by `relation`.',
+  description:
+    'For a token: events of its family, parents and children too, and what was told of its session, grant and subject (revoked sessions, risk signals, decisions), marked by `relation`.',
   params: Target,
   query: z.strictObject({
     sort: z.enum(['time', '-time']).default('time'),
@@ -151,7 +173,7 @@ const timeline = jsonRoute({
     const after = decodeCursor(query.sort, query.cursor, isTimeKey);
     const refs = await namesFor(scope, target);
     const lineage = await lineageFor(scope, target, refs);
-    const page = await readTimeline(scope, await eventsOf(scope, target.type, refs, lineage), {
+    const page = await readTimeline(scope, await eventsFor(scope, target, refs, lineage), {
       limit: query.limit,
       after,
       descending: query.sort === '-time',

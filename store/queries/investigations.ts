@@ -1,5 +1,6 @@
 import { joinSql, param, sql, type Sql } from '../../model/sql.ts';
 import { NIL_REF } from '../../model/ids.ts';
+import type { EventKind } from '../../model/kinds.ts';
 import { namesOfTenant, type NameReader } from '../reference_names.ts';
 import { readPage, type EventSummary } from './events.ts';
 import {
@@ -175,6 +176,55 @@ export async function eventsOf(
     case 'grant':
       return sql`grant_ref IN ${param.uuids(refs)}`;
   }
+}
+
+/**
+ * What is told of a session, account or grant without naming a token of it: ends, risk signals (CAEP, RISC), decisions of
+ * a policy. Beside the events of a token they say why it was refused, or why it should have been.
+ */
+export const CONTEXT_KINDS: readonly EventKind[] = [
+  'session_revoked',
+  'account_locked',
+  'risk_signal',
+  'grant_revoked',
+  'consent_revoked',
+  'policy_decided',
+];
+/** Context lies at most this far before the first and after the last event of what it belongs to, s. */
+const CONTEXT_REACH_S = 86_400;
+/** Sessions, grants and subjects of one investigation whose context is looked up, of each. */
+const CONTEXT_OWNERS_MAX = 50;
+
+/**
+ * Widens the events of tokens (`eventsOf`) by what was told, around them, of the sessions, grants and subjects that they belong
+ * to. Such an event may name none of the tokens.
+ */
+export async function withContext(scope: Scope, events: Sql): Promise<Sql> {
+  const list = (column: Sql): Sql =>
+    sql`groupUniqArrayIf(${param.uint(CONTEXT_OWNERS_MAX)})(toString(${column}), ${column} != ${param.uuid(NIL_REF)})`;
+  const [own] = await scope.store.query<OwnersRow>(
+    sql`SELECT ${list(sql`session_ref`)} AS sessions, ${list(sql`grant_ref`)} AS grants, ${list(sql`subject_ref`)} AS subjects, toString(min(time)) AS first_seen, toString(max(time)) AS last_seen FROM grantscope.auth_events WHERE ${ofTenant(scope)} AND (${events})`,
+  );
+  const owners = [own?.sessions ?? [], own?.grants ?? [], own?.subjects ?? []] as const;
+  if (own === undefined || owners.every((o) => o.length === 0)) return events;
+  const read = await namesOfTenant(scope.store, scope.tenant);
+  const names = await read(owners.flat());
+  const oneOf = (column: Sql, refs: readonly string[]): Sql =>
+    sql`${column} IN ${param.uuids(refs.flatMap((ref) => names.namesOf(ref)))}`;
+  const [sessions, grants, subjects] = owners;
+  const reach = param.uint(CONTEXT_REACH_S);
+  return sql`(${events}) OR (kind IN ${param.strings(CONTEXT_KINDS)}
+    AND time >= ${instant(isoTime(own.first_seen))} - toIntervalSecond(${reach})
+    AND time <= ${instant(isoTime(own.last_seen))} + toIntervalSecond(${reach})
+    AND (${oneOf(sql`session_ref`, sessions)} OR ${oneOf(sql`grant_ref`, grants)} OR ${oneOf(sql`subject_ref`, subjects)}))`;
+}
+
+interface OwnersRow {
+  readonly sessions: readonly string[];
+  readonly grants: readonly string[];
+  readonly subjects: readonly string[];
+  readonly first_seen: string;
+  readonly last_seen: string;
 }
 
 /**
