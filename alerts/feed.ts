@@ -53,9 +53,8 @@ export async function readFeeds(
 
 function feedOf(spans: readonly SourceSpan[]): Feed | undefined {
   if (spans.length === 0) return undefined;
-  const live = spans.filter((s) => Number(s.live) === 1);
-  const firsts =
-    live.length > 0 ? live.map((s) => Number(s.live_first)) : spans.map((s) => Number(s.first));
+  const live = spans.filter((s) => s.live === 1);
+  const firsts = live.length > 0 ? live.map((s) => s.live_first) : spans.map((s) => s.first);
   return {
     sources: spans.map((s) => s.source_id),
     firstMinuteMs: Math.min(...firsts) * 1_000,
