@@ -26,6 +26,7 @@ import {
 } from './population.ts';
 import type { Introspector } from './resource_servers.ts';
 import type { SecretLedger } from './secret_ledger.ts';
+import { ServiceFaults } from './service_faults.ts';
 
 export const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
 
@@ -44,6 +45,7 @@ export interface AuthorizationServer {
   readonly issuer: URL;
   readonly provider: Provider;
   readonly faults: PolicyFaults;
+  readonly service: ServiceFaults;
   /** Entries that the bounded storage had to forget. */
   readonly dropped: () => number;
   close(): Promise<void>;
@@ -72,9 +74,10 @@ export async function startAuthorizationServer(
   const port = await listen(server, options.port);
   const issuer = new URL(`http://127.0.0.1:${port}`);
   const faults: PolicyFaults = { registrationIgnored: new Set(), refreshWidens: new Set() };
+  const service = new ServiceFaults();
   const storage = createAdapterStorage(options.ledger);
   const provider = new Provider(issuer.origin, {
-    ...configuration(options, faults),
+    ...configuration(options, faults, service),
     adapter: storage.adapter,
   });
   // Simulated networks arrive in X-Forwarded-For, as they do behind a real load balancer.
@@ -83,12 +86,14 @@ export async function startAuthorizationServer(
   instrumentOidcProvider(provider, options.recorder, { trustProxy: true });
   const handle = provider.callback();
   server.on('request', (request, response) => {
-    void handle(request, response);
+    if (service.isDown) request.socket.destroy();
+    else void handle(request, response);
   });
   return {
     issuer,
     provider,
     faults,
+    service,
     dropped: storage.dropped,
     close: () =>
       new Promise((resolve) => {
@@ -106,7 +111,11 @@ async function listen(server: Server, port: number): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-function configuration(options: AuthorizationServerOptions, faults: PolicyFaults): Configuration {
+function configuration(
+  options: AuthorizationServerOptions,
+  faults: PolicyFaults,
+  service: ServiceFaults,
+): Configuration {
   const cookieKey = randomBytes(32).toString('base64url');
   options.ledger.add('cookie', cookieKey);
   const lives = new Map(options.applications.map((a) => [a.clientId, a.accessTokenSeconds]));
@@ -118,7 +127,11 @@ function configuration(options: AuthorizationServerOptions, faults: PolicyFaults
     claims: { openid: ['sub'], email: ['email'], profile: ['name'] },
     cookies: { keys: [cookieKey] },
     pkce: { required: () => true },
-    features: features(options, faults),
+    features: features(options, faults, service),
+    extraTokenClaims: async (_ctx, token) => {
+      await service.beforeToken(token.clientId);
+      return undefined;
+    },
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     findAccount: (_ctx, id) => ({
       accountId: id,
@@ -151,6 +164,7 @@ function configuration(options: AuthorizationServerOptions, faults: PolicyFaults
 function features(
   options: AuthorizationServerOptions,
   faults: PolicyFaults,
+  service: ServiceFaults,
 ): NonNullable<Configuration['features']> {
   return {
     devInteractions: { enabled: false },
@@ -167,7 +181,10 @@ function features(
     },
     introspection: {
       enabled: true,
-      allowedPolicy: (_ctx, client) => client.clientId === options.introspector.clientId,
+      allowedPolicy: (_ctx, client) => {
+        service.beforeIntrospection();
+        return client.clientId === options.introspector.clientId;
+      },
     },
     pushedAuthorizationRequests: { enabled: true },
     registration: { enabled: true },
