@@ -179,6 +179,7 @@ function timeBounds(scope: CandidateScope, params: Params): Sql {
 const TOKEN = exampleRef('bound token');
 const HOME = { network: '198.51.100.0/24', ua_family: 'okhttp', ip_role: 'end_user' } as const;
 const AWAY = { network: '203.0.113.0/24', ua_family: 'curl', ip_role: 'end_user' } as const;
+const NO_AGENT = { network: HOME.network, ip_role: 'end_user' } as const;
 type Type = (typeof TYPES)[number];
 const event = (
   t: number,
@@ -404,6 +405,85 @@ export default defineDetector<Params>({
       parameters: { exclude_clients: ['wallet-app'] },
       events: [issued(), event(60, 'api_accessed', 'presented', OTHER_KEY)],
       expect: [],
+    },
+    {
+      name: 'other key: issued by an exchange, validated with another key by a server that names no instance',
+      events: [
+        event(-10, 'token_refreshed', 'issued', {
+          outcome: 'failure',
+          binding_thumbprint: 'key-9',
+        }),
+        event(0, 'token_exchanged', 'issued'),
+        event(60, 'token_validated', 'presented', { ...OTHER_KEY, source: { id: 'otlp' } }),
+        event(61, 'api_accessed', 'presented', { ...OTHER_KEY, source: { id: 'otlp' } }),
+      ],
+      expect: [
+        finding('other_key', 60, {
+          presented_keys: ['key-2'],
+          networks: [AWAY.network],
+          servers: ['otlp'],
+          mismatches: 2,
+        }),
+      ],
+    },
+    {
+      name: 'other key: a confidential client may change it at a refresh alone',
+      events: [
+        issued(),
+        event(60, 'api_accessed', 'presented', {
+          ...OTHER_KEY,
+          client: { id: 'web-shop', auth_method: 'private_key_jwt' },
+        }),
+      ],
+      expect: [finding('other_key', 60, { presented_keys: ['key-2'], networks: [AWAY.network] })],
+    },
+    {
+      name: 'the gravest is told, not what came before it',
+      events: [
+        issued(),
+        rejected(30, HOME),
+        rejected(40, AWAY),
+        event(60, 'api_accessed', 'presented', OTHER_KEY),
+      ],
+      expect: [finding('other_key', 60, { presented_keys: ['key-2'], networks: [AWAY.network] })],
+    },
+    {
+      name: 'refused key: by the token endpoint, from the same network by another program',
+      events: [
+        issued(),
+        { ...rejected(60, { ...HOME, ua_family: 'curl' }), kind: 'token_request_failed' },
+      ],
+      expect: [finding('refused_key', 60)],
+    },
+    ...[
+      { name: 'the refused request', first: HOME, then: NO_AGENT },
+      { name: 'the issue', first: NO_AGENT, then: HOME },
+    ].map(({ name, first, then }) => ({
+      name: `new key: the same network, where ${name} tells no user agent`,
+      events: [issued('access', { net: first }), rejected(60, then)],
+      expect: [finding('new_key', 60)],
+    })),
+    {
+      name: 'refused key: another network by the same program',
+      events: [issued(), rejected(60, { ...AWAY, ua_family: HOME.ua_family })],
+      expect: [finding('refused_key', 60, { networks: [AWAY.network] })],
+    },
+    {
+      name: 'silent: its exchanges say nothing of what a refresh token was issued for',
+      events: [
+        event(0, 'token_refreshed', 'consumed', {}, 'refresh'),
+        event(60, 'token_refreshed', 'consumed', OTHER_KEY, 'refresh'),
+      ],
+      expect: [],
+    },
+    {
+      name: 'the first issue that was told is what a token was made for',
+      events: [
+        issued(),
+        event(30, 'token_exchanged', 'issued', { binding_thumbprint: 'key-3' }),
+        event(60, 'api_accessed', 'presented', OTHER_KEY),
+      ],
+      expect: [finding('other_key', 60, { presented_keys: ['key-2'], networks: [AWAY.network] })],
     },
   ],
 });

@@ -418,5 +418,88 @@ export default defineDetector<Params>({
         }),
       ],
     },
+    {
+      name: 'three callers speak for the clock of the host, an hour after it was first heard',
+      events: [
+        ...refusals('orders-api/i', 'invalid_signature', 1, -64 * 60, 1),
+        ...refusals('orders-api/i', 'expired', 21, 0, 3),
+      ],
+      expect: [
+        expected('orders-api/i', 0, 'host_clock', {
+          failures: 21,
+          callers: networks(3),
+          top_caller_share: 0.333,
+        }),
+      ],
+    },
+    {
+      name: 'silent: heard for a minute less, beside a host that is known and other things that it told',
+      events: [
+        ...refusals('orders-api/j', 'invalid_signature', 1, -63 * 60, 1),
+        ...refusals('orders-api/j', 'expired', 21, 0, 3),
+        ...heard('orders-api/known'),
+        { ...heard('orders-api/j')[0], t: -3 * HOUR, kind: 'token_validated', outcome: 'success' },
+      ],
+      expect: [],
+    },
+    {
+      name: 'few failures where few are asked for, and callers that are not known',
+      parameters: { min_failures: 3 },
+      events: refusals('orders-api/k', 'not_yet_valid', 3, 0, 1).map((e) => ({ ...e, net: {} })),
+      expect: [
+        expected('orders-api/k', 0, 'host_clock', {
+          direction: 'early',
+          failures: 3,
+          callers: [],
+          top_caller_share: 0,
+        }),
+      ],
+    },
+    {
+      name: 'the worst window of an episode is told, the first of equal ones; half an hour goes on, a minute more does not',
+      events: [
+        ...refusals('orders-api/l', 'not_yet_valid', 20, 0, 1),
+        ...refusals('orders-api/l', 'not_yet_valid', 22, 1_800, 1),
+        ...refusals('orders-api/l', 'not_yet_valid', 22, 3_600, 1),
+        ...refusals('orders-api/l', 'not_yet_valid', 20, 5_460, 1),
+      ],
+      expect: [
+        expected('orders-api/l', 0, 'host_clock', {
+          direction: 'early',
+          failures: 22,
+          worst_until: exampleTime(1_860),
+          minutes: 3,
+          callers: networks(1),
+          top_caller_share: 1,
+        }),
+        expected('orders-api/l', 5_460, 'host_clock', {
+          direction: 'early',
+          baseline: 3.7,
+          callers: networks(1),
+          top_caller_share: 1,
+        }),
+      ],
+    },
+    {
+      name: 'callers count from the beginning of the first window on',
+      events: [
+        ...refusals('orders-api/m', 'not_yet_valid', 1, -300, 1).map((e) => ({
+          ...e,
+          client: { id: 'too-early' },
+        })),
+        ...refusals('orders-api/m', 'not_yet_valid', 1, -240, 1).map((e) => ({
+          ...e,
+          client: { id: 'just-in' },
+        })),
+        ...refusals('orders-api/m', 'not_yet_valid', 19, 0, 1),
+      ],
+      expect: [
+        expected('orders-api/m', 0, 'host_clock', {
+          direction: 'early',
+          callers: [...networks(1), 'just-in'],
+          top_caller_share: 0.95,
+        }),
+      ],
+    },
   ],
 });

@@ -398,5 +398,46 @@ export default defineDetector<Params>({
       events: [grant(-10 * DAY, ['orders:read']), grant(0, ['admin', 'ops'])],
       expect: [],
     },
+    {
+      name: 'fires on an exchange; six hours apart is one episode, a millisecond more is two',
+      parameters: { baseline_days: 7, learning_days: 7 },
+      events: [
+        grant(-7 * DAY, ['orders:read']),
+        grant(-21_600.001, ['site_admin']),
+        grant(0, ['admin'], { kind: 'token_exchanged' }),
+        grant(21_600, ['users:admin']),
+      ],
+      expect: [
+        expected(-21_600.001, 'new_client', ['site_admin']),
+        expected(0, 'first_for_client', ['admin', 'users:admin'], { grants: 2 }),
+      ],
+    },
+    {
+      name: 'the gravest of an episode is told; midnight is the next day',
+      events: [
+        grant(-20 * DAY, ['admin']),
+        grant(-8 * DAY, ['orders:read']),
+        grant(0, ['admin'], byBob),
+        grant(60, ['users:admin']),
+        grant(DAY / 2, ['site_admin']),
+      ],
+      expect: [
+        expected(-20 * DAY, 'new_client', ['admin']),
+        expected(0, 'first_for_client', ['admin', 'users:admin'], { grants: 2, subjects: 2 }),
+        expected(DAY / 2, 'first_for_client', ['site_admin']),
+      ],
+    },
+    {
+      name: 'the latest use of a scope counts, whoever used it',
+      events: [-25, -1, 8].map((days) =>
+        grant(days * DAY, ['admin'], {
+          ...byJob,
+          subject: { ref: exampleRef(`first_privileged_scope job ${days}`), type: 'client' },
+        }),
+      ),
+      expect: [
+        expected(-25 * DAY, 'new_client', ['admin'], { grant_types: ['client_credentials'] }),
+      ],
+    },
   ],
 });

@@ -446,5 +446,163 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    ...['server_error', 'temporarily_unavailable', 'unknown_error', 'unexpected_error'].map(
+      (code) => ({
+        name: `fires on ${code} without a status`,
+        events: many(10, 0, introspected('codes/a', 0, code)).map((e) => ({
+          ...e,
+          outcome: 'failure' as const,
+        })),
+        expect: [
+          expected('codes', 0, {
+            channels: ['introspection'],
+            worst_channel: 'introspection',
+            errors: 10,
+            calls: 10,
+            error_codes: [code],
+            callers: ['payments-rs'],
+          }),
+        ],
+      }),
+    ),
+    ...[
+      { status: 500, code: '', oauth: '' },
+      { status: 400, code: '', oauth: 'server_error' },
+      { status: 400, code: 'server_error', oauth: '' },
+    ].map(({ status, code, oauth }) => ({
+      name: `fires on status ${status} with the codes '${code}' and '${oauth}'`,
+      events: many(10, 0, {
+        ...introspected('one-sign/a', status),
+        error: { code, oauth_error: oauth },
+      }),
+      expect: [
+        expected('one-sign', 0, {
+          channels: ['introspection'],
+          worst_channel: 'introspection',
+          errors: 10,
+          calls: 10,
+          error_codes: code === '' && oauth === '' ? [] : ['server_error'],
+          callers: ['payments-rs'],
+        }),
+      ],
+    })),
+    {
+      name: 'fires on a key set that resource servers cannot fetch',
+      events: many(10, 0, {
+        ...unavailable('remote-api/a'),
+        error: { code: 'jwks_remote_fetch_is_failed' },
+      }),
+      expect: [
+        expected('remote-api', 0, {
+          errors: 10,
+          calls: 10,
+          error_codes: ['jwks_remote_fetch_is_failed'],
+        }),
+      ],
+    },
+    ...['invalid_client', 'unauthorized_client', 'access_denied', 'invalid_request'].map(
+      (code) => ({
+        name: `callers refused: ${code}`,
+        events: many(10, 0, introspected('door/a', 400, code)),
+        expect: [
+          expected(
+            'door',
+            0,
+            {
+              channels: ['introspection'],
+              worst_channel: 'introspection',
+              errors: 10,
+              calls: 10,
+              error_codes: [code],
+              callers: ['payments-rs'],
+            },
+            'callers_refused',
+          ),
+        ],
+      }),
+    ),
+    {
+      name: 'callers refused: by the status alone',
+      events: many(10, 0, introspected('door/a', 403)),
+      expect: [
+        expected(
+          'door',
+          0,
+          {
+            channels: ['introspection'],
+            worst_channel: 'introspection',
+            errors: 10,
+            calls: 10,
+            error_codes: [],
+            callers: ['payments-rs'],
+          },
+          'callers_refused',
+        ),
+      ],
+    },
+    {
+      name: 'silent: a failure with another status, or with a code that nobody knows',
+      events: [
+        ...many(10, 0, introspected('odd/a', 404)),
+        ...many(10, 20, { ...introspected('odd/a', 0, 'teapot'), outcome: 'failure' as const }),
+        ...many(10, 40, {
+          ...introspected('odd/a', 0),
+          outcome: 'failure' as const,
+          error: { code: 'teapot' },
+        }),
+      ],
+      expect: [],
+    },
+    {
+      name: 'the worst channel of a minute is told; of equal shares the one with more failures',
+      events: [
+        ...many(10, 0, introspected('both/a', 503)),
+        ...many(10, 10, introspected('both/a', 200)),
+        ...many(12, 20, unavailable('both/a')),
+        ...many(12, 240, unavailable('even/a')),
+        ...many(10, 240, introspected('even/a', 503)),
+        ...many(10, 0, introspected('odd-one/a', 503)),
+        ...many(12, 20, unavailable('odd-one/a')),
+        ...many(3, 35, validated('odd-one/a')),
+      ],
+      expect: [
+        expected('both', 0, { errors: 12, calls: 12, callers: ['web-shop', 'payments-rs'] }),
+        expected('even', 240, { errors: 12, calls: 12, callers: ['web-shop', 'payments-rs'] }),
+        expected('odd-one', 0, {
+          channels: ['introspection'],
+          worst_channel: 'introspection',
+          errors: 10,
+          calls: 10,
+          error_codes: ['validation_unavailable'],
+          callers: ['web-shop', 'payments-rs'],
+        }),
+      ],
+    },
+    {
+      name: 'the worst window of an episode is told, with what failed since its beginning; half an hour later goes on',
+      events: [
+        ...many(1, -120, { ...unavailable('long-api/b') }),
+        ...many(10, 60, unavailable('long-api/a')),
+        ...many(10, 60, validated('long-api/a')),
+        ...many(10, 1_860, unavailable('long-api/a')),
+        ...many(10, 3_660, unavailable('long-api/c')),
+        ...many(10, 3_660, validated('long-api/c')),
+        ...many(10, 5_520, unavailable('long-api/d')),
+      ],
+      expect: [
+        expected('long-api', 60, {
+          worst_until: exampleTime(1_920),
+          errors: 10,
+          calls: 10,
+          minutes: 3,
+          instances: ['long-api/a', 'long-api/c', 'long-api/b'],
+        }),
+        expected('long-api', 5_520, {
+          errors: 10,
+          calls: 10,
+          instances: ['long-api/d'],
+        }),
+      ],
+    },
   ],
 });

@@ -443,5 +443,127 @@ export default defineDetector<Params>({
       ],
       { allowed_patterns: ['https://*.preview.example/cb'], exclude_clients: ['lab'] },
     ),
+    {
+      name: 'fires after the shortest learning, against a network known last as long ago as counts',
+      events: [
+        register(-20 * DAY, OWN, { kind: 'client_registered' }),
+        code(-3 * DAY, OWN, HOME),
+        register(0, `${OWN} ${EVIL}`),
+        code(0, EVIL, AWAY),
+      ],
+      expect: [expected(0, 0, [EVIL])],
+    },
+    {
+      name: 'the pause between episodes is six hours; each names the change it goes back to',
+      events: [
+        ...PAST,
+        register(0, `${OWN} ${EVIL}`),
+        code(60, EVIL, AWAY),
+        register(120, `${OWN} ${EVIL} https://two.example/cb`, {
+          actor: { ref: exampleRef('redirect_uri_changed second'), type: 'user' },
+        }),
+        code(21_660, EVIL, '192.0.2.0/24'),
+        code(43_199.999, EVIL, '192.0.2.128/25'),
+        code(43_200 + 43_199, EVIL, AWAY),
+      ],
+      expect: [
+        expected(60, 0, [EVIL], {
+          code_networks: ['192.0.2.0/24', '192.0.2.128/25', AWAY],
+          codes: 3,
+        }),
+        expected(43_200 + 43_199, 0, [EVIL]),
+      ],
+    },
+    {
+      name: 'the latest of several changes that let the code go there is told',
+      events: [
+        ...PAST,
+        register(0, `${OWN} ${EVIL}`),
+        register(100, OWN),
+        register(200, `${OWN} ${EVIL}`, {
+          kind: 'client_registered',
+          actor: { ref: exampleRef('redirect_uri_changed second'), type: 'user' },
+          net: { network: HOME },
+        }),
+        code(300, EVIL, AWAY),
+      ],
+      expect: [
+        expected(300, 200, [EVIL], {
+          changed_by: [exampleRef('redirect_uri_changed second')],
+          change_networks: [HOME],
+        }),
+      ],
+    },
+    {
+      name: 'a site of one’s own beside a new one: the episode is of a new site; an address is a site',
+      events: [
+        register(-10 * DAY, `${OWN} https://192.0.2.10/cb`),
+        code(-5 * DAY, OWN, HOME),
+        register(0, `${OWN} https://192.0.2.10/cb https://pay.shop.example/cb ${EVIL}`),
+        code(60, 'https://pay.shop.example/cb', AWAY),
+        code(61, EVIL, AWAY),
+      ],
+      expect: [
+        expected(60, 0, ['https://evil.example/cb', 'https://pay.shop.example/cb'], { codes: 2 }),
+      ],
+    },
+    {
+      name: 'medium for a native scheme that was registered before, beside another site',
+      events: [
+        register(-10 * DAY, `https://other.example/cb com.shop.app:/cb`),
+        code(-5 * DAY, OWN, HOME),
+        register(0, `https://other.example/cb com.shop.app:/cb com.shop.app:/new`),
+        code(60, 'com.shop.app:/new', AWAY),
+      ],
+      expect: [
+        {
+          ...expected(60, 0, ['com.shop.app:/new']),
+          verdict: 'same_site',
+          severity: 'medium' as const,
+        },
+      ],
+    },
+    {
+      name: 'fires by a pattern in the middle; the change that did not add it is not told',
+      events: [
+        ...PAST,
+        register(0, `${OWN} https://*.evil.example/cb`),
+        register(30, `${OWN} https://*.evil.example/cb https://later.example/cb`),
+        code(60, 'https://a.evil.example/cb', AWAY),
+      ],
+      expect: [expected(60, 0, ['https://a.evil.example/cb'])],
+    },
+    silent(
+      'a pattern that was registered before, at its end or in the middle, and one that does not fit',
+      [
+        register(-10 * DAY, `${OWN} https://shop.example/app/* https://*.shop.example/cb`),
+        code(-5 * DAY, OWN, HOME),
+        register(
+          0,
+          `${OWN} https://shop.example/app/* https://*.shop.example/cb https://shop.example/app/new https://new.shop.example/cb https://*.evil.example/cb`,
+        ),
+        code(60, 'https://shop.example/app/new', AWAY),
+        code(61, 'https://new.shop.example/cb', AWAY),
+        code(62, 'https://a.evil.example/other', AWAY),
+      ],
+    ),
+    silent('a change that failed, one that names no URIs, one after the code', [
+      ...PAST,
+      register(-100, `${OWN} ${EVIL}`, { outcome: 'failure' }),
+      register(-90, '', { ext: {} }),
+      code(60, EVIL, AWAY),
+      register(61, `${OWN} ${EVIL}`),
+    ]),
+    silent(
+      'the network had been used for another URI before, by another client it does not count',
+      [
+        ...PAST,
+        code(-4 * DAY, OWN, AWAY),
+        register(0, `${OWN} ${EVIL}`),
+        code(60, EVIL, AWAY),
+        code(70, EVIL, AWAY, { outcome: 'unknown' }),
+        code(80, '', AWAY),
+      ],
+    ),
   ],
 });

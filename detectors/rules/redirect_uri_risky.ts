@@ -245,6 +245,24 @@ const LONG_LIST = [
   ...Array.from({ length: 150 }, (_, i) => `https://shop.example/callback/${i}/after-login`),
   'http://shop.example/last',
 ];
+/** One name under each, and one of the domains itself. */
+const SHARED_HOSTS = [
+  ...'shop.azurewebsites.net shop.cloudapp.net shop.cloudapp.azure.com shop.azureedge.net'.split(
+    ' ',
+  ),
+  ...'shop.azurefd.net shop.trafficmanager.net shop.blob.core.windows.net'.split(' '),
+  ...'shop.s3.amazonaws.com shop.cloudfront.net shop.elasticbeanstalk.com shop.herokuapp.com'.split(
+    ' ',
+  ),
+  ...'shop.github.io shop.gitlab.io shop.netlify.app shop.vercel.app shop.pages.dev'.split(' '),
+  ...'shop.workers.dev shop.web.app shop.firebaseapp.com shop.glitch.me shop.surge.sh'.split(' '),
+  ...'shop.onrender.com shop.ngrok.io shop.ngrok.app shop.ngrok-free.app shop.loca.lt'.split(' '),
+  ...'shop.trycloudflare.com shop.repl.co shop.replit.app shop.myshopify.com shop.ghost.io'.split(
+    ' ',
+  ),
+  ...'shop.fly.dev'.split(' '),
+  'github.io',
+];
 const expected = (
   t: number,
   uris: string[],
@@ -431,6 +449,65 @@ export default defineDetector<Params>({
         send(0, 'http://erp.intranet.example/cb'),
         send(1, 'http://shop.example/cb', { client: { id: 'legacy' } }),
       ],
+      expect: [],
+    },
+    {
+      name: 'fires: a code is sent to every kind of shared hosting, below it and at its own name',
+      events: SHARED_HOSTS.map((host, i) => send(i, `https://${host}/cb`)),
+      expect: [
+        {
+          ...expected(0, [], ['shared_host'], { uses: SHARED_HOSTS.length }),
+          evidence: {
+            redirect_uris: SHARED_HOSTS.map((host) => `https://${host}/cb`)
+              .sort()
+              .slice(0, 20),
+            redirect_uri_count: SHARED_HOSTS.length,
+            traits: ['shared_host'],
+            registrations: 0,
+            uses: SHARED_HOSTS.length,
+            networks: [HOME],
+          },
+        },
+      ],
+    },
+    {
+      name: 'fires: every scheme that a browser runs or reads by itself',
+      events: ['blob:x', 'data:text/html,x', 'file:///x', 'vbscript:x'].map((uri, i) =>
+        send(i, uri),
+      ),
+      expect: [
+        expected(0, ['blob:x', 'data:text/html,x', 'file:///x', 'vbscript:x'], ['script_scheme'], {
+          uses: 4,
+        }),
+      ],
+    },
+    sent('shared hosting over plain http', 'http://old.github.io/cb', ['http', 'shared_host']),
+    {
+      name: 'six hours apart is one episode, a millisecond more is two; midnight is the next day',
+      events: [
+        send(-21_600, 'http://a.example/cb'),
+        send(0, 'http://a.example/cb'),
+        send(21_600.001, 'http://b.example/cb'),
+        send(43_200, 'http://c.example/cb'),
+      ],
+      expect: [
+        expected(-21_600, ['http://a.example/cb'], ['http'], { uses: 2 }),
+        expected(21_600.001, ['http://b.example/cb'], ['http'], { uses: 1 }),
+        expected(43_200, ['http://c.example/cb'], ['http'], { uses: 1 }),
+      ],
+    },
+    {
+      name: 'fires: a list that just fits is read to its end',
+      events: [register(0, `http://shop.example/${'a'.repeat(ENTRY_LENGTH_MAX - 20)}`)],
+      expect: [
+        expected(0, [`http://shop.example/${'a'.repeat(ENTRY_LENGTH_MAX - 20)}`], ['http'], {
+          registrations: 1,
+        }),
+      ],
+    },
+    {
+      name: 'silent: an address under a scheme of its own',
+      events: [register(0, 'com.example.app://192.0.2.1/cb')],
       expect: [],
     },
   ],

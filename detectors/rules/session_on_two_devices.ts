@@ -180,6 +180,8 @@ const WINDOWS = 'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Ch
 const LINUX = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0';
 const ANDROID = 'Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 Chrome/140.0.0.0';
 const DESKTOP = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0';
+const MAC = 'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 Chrome/140.0.0.0';
+const IPHONE = 'Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15';
 const HOME = { network: '198.51.100.0/24', ip_role: 'end_user' } as const;
 const AWAY = { network: '203.0.113.0/24', ip_role: 'end_user' } as const;
 type Net = NonNullable<ExampleEvent['net']>;
@@ -371,6 +373,84 @@ export default defineDetector<Params>({
       events: [
         visit(0, { ...HOME, ...CHROME }),
         visit(60, { ...AWAY, ua_family: 'python-requests' }),
+      ],
+      expect: [],
+    },
+    ...(
+      [
+        ...['authorization_failed', 'code_issued', 'consent_granted', 'consent_denied'],
+        ...['device_authorized', 'login', 'mfa_challenged', 'mfa_result', 'session_started'],
+      ] as EventKind[]
+    ).map((kind) => ({
+      name: `fires on ${kind} from elsewhere`,
+      events: [visit(0, { ...HOME, ...CHROME }), visit(60, { ...AWAY, ...FIREFOX }, { kind })],
+      expect: [finding(60, ['Chrome on Windows', 'Firefox on Linux'])],
+    })),
+    ...[
+      ['Android', ANDROID, 'Windows', WINDOWS],
+      ['Windows', WINDOWS, 'Linux', DESKTOP],
+      ['Linux', DESKTOP, 'Windows', WINDOWS],
+      ['Windows', WINDOWS, 'Android', ANDROID],
+      ['Android', ANDROID, 'macOS', MAC],
+    ].map(([first = '', firstAgent = '', then = '', thenAgent = '']) => ({
+      name: `fires: one browser on ${first}, then on ${then}`,
+      events: [
+        visit(0, { ...HOME, ua_family: 'Chrome', user_agent: firstAgent }),
+        visit(60, { ...AWAY, ua_family: 'Chrome', user_agent: thenAgent }),
+      ],
+      expect: [finding(60, [`Chrome on ${first}`, `Chrome on ${then}`])],
+    })),
+    {
+      name: 'fires: two systems, of which no browser is known, are no desktop page',
+      events: [
+        visit(0, { ...HOME, user_agent: ANDROID }),
+        visit(60, { ...AWAY, user_agent: DESKTOP }),
+      ],
+      expect: [finding(60, ['Android', 'Linux'])],
+    },
+    ...[
+      ['a desktop page first', DESKTOP, ANDROID],
+      ['a tablet that calls itself a desktop', IPHONE, MAC],
+      ['a system that is not told again', WINDOWS, ''],
+      ['a system that was not told first', '', WINDOWS],
+    ].map(([name = '', firstAgent = '', thenAgent = '']) => ({
+      name: `silent: ${name}`,
+      events: [
+        visit(0, { ...HOME, ua_family: 'Chrome', user_agent: firstAgent }),
+        visit(60, { ...AWAY, ua_family: 'Chrome', user_agent: thenAgent }),
+      ],
+      expect: [],
+    })),
+    ...[
+      ['again', 'Chrome', ''],
+      ['at first', '', 'Chrome'],
+    ].map(([name = '', first = '', then = '']) => ({
+      name: `silent: a browser that is not told ${name}`,
+      events: [
+        visit(0, { ...HOME, ua_family: first, user_agent: WINDOWS }),
+        visit(60, { ...AWAY, ua_family: then, user_agent: WINDOWS }),
+      ],
+      expect: [],
+    })),
+    {
+      name: 'silent: a network that does not compare with one of those before, an inner address, a client that is excluded',
+      parameters: { exclude_clients: ['kiosk'] },
+      events: [
+        visit(0, { ...HOME, ...CHROME }),
+        visit(10, { network: '2001:db8:1::/48', ip_role: 'end_user', ...CHROME }),
+        visit(60, { ...AWAY, ...FIREFOX }),
+        visit(0, { ...HOME, ...CHROME }, { session_ref: exampleRef('inner session') }),
+        visit(
+          60,
+          { network: '10.1.2.0/24', ip_role: 'unknown', ...FIREFOX },
+          { session_ref: exampleRef('inner session') },
+        ),
+        visit(0, { ...HOME, ...CHROME }, { session_ref: exampleRef('kiosk session') }),
+        visit(
+          60,
+          { ...AWAY, ...FIREFOX },
+          { session_ref: exampleRef('kiosk session'), client: { id: 'kiosk' } },
+        ),
       ],
       expect: [],
     },

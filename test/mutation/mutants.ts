@@ -26,9 +26,10 @@ const ENGINE_PARTS = [...EXACT_PARTS, ...GENEROUS_PARTS];
 const LOGIC_PARTS = [...ENGINE_PARTS, 'evaluate'];
 
 /**
- * Text for people, and figures beside it, that examples don't state: `confidence`, `summary`, `reasons`. And what findings point to.
+ * Text for people, and figures beside it, that examples don't state: `confidence`, `summary`, `reasons`. And what findings,
+ * and problems of parameters, point to.
  */
-const UNSTATED = ['confidence', 'summary', 'reasons', 'events', 'tokenRefs'];
+const UNSTATED = ['confidence', 'summary', 'reasons', 'events', 'tokenRefs', 'path'];
 
 /** A rule's source with a mutant's change. */
 export function changed(source: string, mutant: Mutant): string {
