@@ -36,3 +36,18 @@ export const CONNECTIONS_MAX = 1_000;
 
 /** How long `stop` waits for running requests before it closes their connections, ms. */
 export const STOP_GRACE_MS = 5_000;
+
+/** Rows of one query of a panel. */
+export const PANEL_ROWS_MAX = 20_000;
+
+/** Longest time range of a panel, days. */
+export const PANEL_RANGE_DAYS_MAX = 400;
+
+/** Points that a series may be asked for. */
+export const PANEL_POINTS_MAX = 1_000;
+
+/** Series of one PromQL query of a panel. */
+export const PROMETHEUS_SERIES_MAX = 50;
+
+/** How long Prometheus may take to answer a panel, ms. */
+export const PROMETHEUS_ANSWER_MS = 10_000;

@@ -111,6 +111,9 @@ const Environment = z.object({
     .describe(
       'File with the token by which Alertmanager tells what it sent to whom; without it, that is refused.',
     ),
+  PROMETHEUS_URL: HttpUrl.optional().describe(
+    'Prometheus that the boards of the console ask; without it, panels over its metrics say so.',
+  ),
   OTEL_EXPORTER_OTLP_ENDPOINT: HttpUrl.optional().describe(
     'Where the traces of Grantscope itself go; off without it.',
   ),
@@ -257,6 +260,7 @@ export interface Config extends YamlConfig {
     | undefined;
   readonly alertmanagerUrl: string | undefined;
   readonly alertmanagerTokenFile: string | undefined;
+  readonly prometheusUrl: string | undefined;
   readonly otlpEndpoint: string | undefined;
   readonly bodyBytesMax: number;
   readonly requestsInFlightMax: number;
@@ -327,6 +331,7 @@ function fromEnvironment(
           },
     alertmanagerUrl: env.ALERTMANAGER_URL,
     alertmanagerTokenFile: env.GRANTSCOPE_ALERTMANAGER_TOKEN_FILE,
+    prometheusUrl: env.PROMETHEUS_URL,
     otlpEndpoint: env.OTEL_EXPORTER_OTLP_ENDPOINT,
     bodyBytesMax: env.GRANTSCOPE_BODY_BYTES_MAX,
     requestsInFlightMax: env.GRANTSCOPE_REQUESTS_IN_FLIGHT_MAX,
