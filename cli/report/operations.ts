@@ -1,14 +1,18 @@
 import { z } from 'zod';
+import { PostmortemRequest, type Postmortem } from '../../model/postmortem.ts';
 import { REPORT_KINDS, type Report } from '../../model/report.ts';
 import type { Runtime } from '../../runtime/context.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import type { Store } from '../../store/client.ts';
+import { buildPostmortem } from './build_postmortem.ts';
 import { buildReport } from './build_report.ts';
 import type { Registration } from './monthly.ts';
 import { periodOf } from './period.ts';
 
 /** The operation that gives a `Report`. */
 export const REPORT_OPERATION = 'report';
+/** The operation that gives a `Postmortem`; the API's route asks for it by this name. */
+export const POSTMORTEM_OPERATION = 'postmortem';
 
 const Time = z.iso.datetime({ offset: true });
 const ReportRequest = z.strictObject({
@@ -26,7 +30,7 @@ const Registrations = z.array(
   }),
 );
 
-/** Makes reports known to a process that holds the store, once per runtime. */
+/** Makes reports and postmortems known to a process that holds the store, once per runtime. */
 export function registerReportOperations(runtime: Runtime, store: Store): void {
   const scope = { store, tenant: runtime.config.tenant };
   runtime.operations.register(REPORT_OPERATION, async (input): Promise<Report> => {
@@ -39,6 +43,9 @@ export function registerReportOperations(runtime: Runtime, store: Store): void {
       registrations: kind === 'monthly' ? await registrationsOf(runtime) : undefined,
     });
   });
+  runtime.operations.register(POSTMORTEM_OPERATION, (input): Promise<Postmortem> =>
+    buildPostmortem(scope, parsed(PostmortemRequest, input), runtime.clock.nowMs()),
+  );
 }
 
 /** The clients that the rules know; undefined in a process without rules. */

@@ -45,8 +45,12 @@ export function minute(iso: string): string {
 }
 
 /** `2026-01-31 12:00:05.000`, in UTC. */
+export function momentText(iso: string): string {
+  return iso.slice(0, 23).replace('T', ' ').replace('Z', '');
+}
+
 export function moment(iso: string | null): Cell {
-  return iso === null ? null : iso.slice(0, 23).replace('T', ' ').replace('Z', '');
+  return iso === null ? null : momentText(iso);
 }
 
 function signed(change: number | null): string {
@@ -58,9 +62,12 @@ const change = (value: number | null): Cell => (value === null ? null : signed(v
 export const percent = (value: number | null): Cell => (value === null ? null : `${value} %`);
 
 /** Seconds in the unit that reads best. */
-export function duration(seconds: number | null): Cell {
-  if (seconds === null) return null;
+export function durationText(seconds: number): string {
   return seconds < 1 ? `${seconds} s` : shownDuration(seconds * 1_000);
+}
+
+export function duration(seconds: number | null): Cell {
+  return seconds === null ? null : durationText(seconds);
 }
 
 function weeklyBlocks(c: WeeklyContent): readonly Block[] {
@@ -309,7 +316,7 @@ function containmentBlocks(c: QuarterlyContent['containment']): readonly Block[]
   return [
     heading(2, 'Time to contain'),
     paragraph(
-      `${c.incidents} incidents of severity high and above that name tokens, ${c.drills} of them drills. ${c.contained} of the ${c.list.length} looked at were ended by a revocation.`,
+      `Incidents of severity high and above that name tokens: ${c.incidents}, drills among them: ${c.drills}. Looked at: ${c.list.length}, ended by a revocation: ${c.contained}.`,
     ),
     table(
       ['', 'median', 'longest'],
