@@ -25,3 +25,8 @@ CREATE TABLE IF NOT EXISTS grantscope.alert_notices
 ENGINE = AggregatingMergeTree
 ORDER BY (tenant, fingerprint, starts_at, receiver, status, group_key, alertname, kind, severity, slo, client_id)
 SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, old_parts_lifetime = 60;
+
+-- Who withdrew a correction, and why.
+ALTER TABLE grantscope.slo_corrections
+  ADD COLUMN IF NOT EXISTS withdrawn_by String AFTER withdrawn_at,
+  ADD COLUMN IF NOT EXISTS withdrawn_reason String AFTER withdrawn_by;

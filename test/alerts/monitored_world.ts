@@ -256,7 +256,9 @@ export class TokenTraffic {
   constructor(
     clients: readonly Application[],
     perSecond: number,
-    use: (application: Application) => Promise<void> = async (a) => void (await a.authenticate()),
+    use: (application: Application) => Promise<void> = async (a) => {
+      await a.authenticate();
+    },
   ) {
     this.#loop = this.#run(clients, 1_000 / perSecond, use);
   }
@@ -273,7 +275,7 @@ export class TokenTraffic {
       const dueMs = startedMs + this.asked * gapMs - performance.now();
       if (dueMs > 0) await wait(dueMs, undefined, { signal }).catch(() => undefined);
       // A machine that cannot keep up gets less traffic, not a queue.
-      if (signal.aborted || client === undefined) break;
+      if (client === undefined) break;
       if (this.#running.size >= 16) await Promise.race(this.#running);
       this.asked += 1;
       const one: Promise<void> = use(client)

@@ -3,6 +3,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readCorrections } from '../../alerts/corrections.ts';
 import { startApi, type Api } from '../../api/main.ts';
 import { ManualClock } from '../../runtime/clock.ts';
 import { writeSilenceReports } from '../../store/queries/silences.ts';
@@ -275,5 +276,95 @@ describe('notices', () => {
     const long = message('firing', 'x'.repeat(300_000));
     expect((await tell(long)).status).toBe(413);
     expect((await call('/notifications')).body.items).toEqual(before);
+  });
+});
+
+describe('corrections', () => {
+  const window = { from: '2026-03-01T10:00:30Z', to: '2026-03-01T11:00:00Z' };
+  const path = '/slos/token_issuance_success/corrections';
+  const given = { ...window, reason: 'announced upgrade', approver: 'ann' };
+
+  it('are approved, listed with those of all service levels, read by the budget, and withdrawn', async () => {
+    await opened.store.insertRows('grantscope.slo_states', [
+      { tenant: 'default', slo_id: 'token_issuance_success' },
+    ]);
+    const added = await call(path, given);
+    const id = added.body['correction_id'] as string;
+    const expected = {
+      correction_id: id,
+      slo_id: 'token_issuance_success',
+      from: '2026-03-01T10:00:30.000Z',
+      to: '2026-03-01T11:00:00.000Z',
+      reason: 'announced upgrade',
+      approver: 'ann',
+      created_at: new Date(NOW_MS).toISOString(),
+      withdrawn_at: '',
+      withdrawn_by: '',
+      withdrawn_reason: '',
+    };
+    expect([added.status, added.body]).toEqual([200, expected]);
+    const stored = { ...expected, from: '2026-03-01T10:00:30Z', to: '2026-03-01T11:00:00Z' };
+    await call('/slos/all/corrections', { ...given, to: '2026-03-01T10:01:00Z' });
+    const ofAll = { ...stored, slo_id: 'all', to: '2026-03-01T10:01:00Z' };
+    const listed = (await call(path)).body.items;
+    expect(listed).toHaveLength(2);
+    expect(listed).toEqual(
+      expect.arrayContaining([
+        stored,
+        { ...ofAll, correction_id: expect.stringMatching(/^[0-9a-f-]{36}$/) as string },
+      ]),
+    );
+    // The computation of budgets takes them as they are.
+    expect(await readCorrections(opened.store, 'default')).toEqual(
+      expect.arrayContaining([
+        {
+          sloId: 'token_issuance_success',
+          fromMs: Date.parse(window.from),
+          toMs: Date.parse(window.to),
+        },
+      ]),
+    );
+    expect((await call(path, undefined, { at: neighbour })).body.items).toEqual([]);
+
+    const withdrawn = await call(`${path}/${id}/withdraw`, {
+      withdrawn_by: 'bob',
+      reason: 'wrong',
+    });
+    const back = {
+      ...stored,
+      withdrawn_at: new Date(NOW_MS).toISOString(),
+      withdrawn_by: 'bob',
+      withdrawn_reason: 'wrong',
+    };
+    expect([withdrawn.status, withdrawn.body]).toEqual([200, back]);
+    expect((await call(path)).body.items).toContainEqual(back);
+    expect((await readCorrections(opened.store, 'default')).map((c) => c.sloId)).toEqual(['all']);
+    const again = await call(`${path}/${id}/withdraw`, { withdrawn_by: 'bob', reason: 'twice' });
+    expect([again.status, again.body.detail]).toEqual([
+      400,
+      'correction_id: it is withdrawn already',
+    ]);
+  });
+
+  it.each([
+    ['no window', { to: window.from }, 400, /^to: must be after from/],
+    ['eight days', { to: '2026-03-09T10:00:31Z' }, 400, /^to: at most 7 days/],
+    [
+      'what is in no budget',
+      { from: '2026-01-20T00:00:00Z', to: '2026-01-20T01:00:00Z' },
+      400,
+      /^from: at most 30 days ago/,
+    ],
+    ['no approver', { approver: '' }, 400, /body\.approver/],
+  ])('refuse %s', async (_, change, status, message) => {
+    const refused = await call(path, { ...given, ...change });
+    expect([refused.status, message.test(refused.body.detail)]).toEqual([status, true]);
+  });
+
+  it('are refused for a service level that does not exist', async () => {
+    expect((await call('/slos/no_such/corrections', given)).status).toBe(404);
+    const id = '11111111-0000-4000-8000-000000000009';
+    const by = { withdrawn_by: 'bob', reason: 'none' };
+    expect((await call(`${path}/${id}/withdraw`, by)).status).toBe(404);
   });
 });
