@@ -2,6 +2,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import type { JSX } from 'preact';
 import { isHelpOpen, SHORTCUTS } from './keyboard.ts';
 import { liveState } from './live.ts';
+import { BoardPage, Boards } from './pages/boards.tsx';
 import { Clients } from './pages/clients.tsx';
 import { EventPage, Events } from './pages/events.tsx';
 import { FindingPage } from './pages/finding.tsx';
@@ -9,6 +10,7 @@ import { Findings } from './pages/findings.tsx';
 import { Investigation } from './pages/investigation.tsx';
 import { Overview } from './pages/overview.tsx';
 import { Runbook } from './pages/runbook.tsx';
+import { Silences } from './pages/silences.tsx';
 import { SloPage, Slos } from './pages/slos.tsx';
 import { Empty } from './parts/frames.tsx';
 import { Mark } from './parts/marks.tsx';
@@ -20,6 +22,8 @@ const NAVIGATION: readonly (readonly [string, string])[] = [
   ['', 'Overview'],
   ['findings', 'Findings'],
   ['slos', 'Service levels'],
+  ['boards', 'Boards'],
+  ['silences', 'Silences'],
   ['clients', 'Clients'],
 ];
 
@@ -71,6 +75,8 @@ function Page({ path }: { readonly path: readonly string[] }): JSX.Element {
   if (first === 'findings')
     return second === undefined ? <Findings /> : <FindingPage id={second} />;
   if (first === 'slos') return second === undefined ? <Slos /> : <SloPage id={second} />;
+  if (first === 'boards') return second === undefined ? <Boards /> : <BoardPage id={second} />;
+  if (first === 'silences') return <Silences />;
   if (first === 'clients') return <Clients />;
   if (first === 'events') return second === undefined ? <Events /> : <EventPage id={second} />;
   if (first === 'runbooks' && second !== undefined) return <Runbook id={second} />;

@@ -9,7 +9,10 @@ export const SHORTCUTS: readonly (readonly [string, string])[] = [
   ['Enter', 'open the row'],
   ['Esc', 'leave a field, close, or go up'],
   ['/', 'search'],
-  ['g o, g f, g s, g c', 'overview, findings, service levels, clients'],
+  [
+    'g o, g f, g s, g b, g c, g m',
+    'overview, findings, service levels, boards, clients, silences (mutes)',
+  ],
   ['?', 'this help'],
 ];
 
@@ -17,7 +20,9 @@ const GO: Readonly<Record<string, readonly string[]>> = {
   o: [],
   f: ['findings'],
   s: ['slos'],
+  b: ['boards'],
   c: ['clients'],
+  m: ['silences'],
 };
 
 /** How long `g` waits for its second key, ms. */
@@ -47,7 +52,8 @@ function escape(): void {
     return;
   }
   const [first, ...rest] = place.value.path;
-  if (rest.length > 0) go(href(first === 'findings' || first === 'slos' ? [first] : []));
+  if (rest.length > 0)
+    go(href(first === 'findings' || first === 'slos' || first === 'boards' ? [first] : []));
   else if (first !== undefined) go(href([]));
 }
 

@@ -7,6 +7,7 @@ import { findingsTick } from '../live.ts';
 import { Empty, Facts, Panel, StaleNote, Waiting, When } from '../parts/frames.tsx';
 import { EntityLink, placeOf, Reference } from '../parts/links.tsx';
 import { Severity, Tag } from '../parts/marks.tsx';
+import { SentAlerts } from '../parts/sent_alerts.tsx';
 import { Timeline } from '../parts/timeline.tsx';
 import { href } from '../router.ts';
 
@@ -46,6 +47,7 @@ export function FindingPage({ id }: { readonly id: string }): JSX.Element {
           <Panel flush title="Evidence">
             <Evidence evidence={data.evidence} />
           </Panel>
+          <SentAlerts of={`finding_id=${encodeURIComponent(id)}`} />
           <Panel title="What to do">
             <p>
               {data.runbook === '' ? (

@@ -3,8 +3,10 @@ import type { SloList, SloView } from '../../../schemas/overview_view.ts';
 import { useLoaded } from '../api_client.ts';
 import { count, percent, words } from '../format.ts';
 import { slosTick } from '../live.ts';
+import { Corrections } from '../parts/corrections.tsx';
 import { Empty, Facts, Panel, StaleNote, Waiting, When } from '../parts/frames.tsx';
 import { SloMark, Tag } from '../parts/marks.tsx';
+import { SentAlerts } from '../parts/sent_alerts.tsx';
 import { BudgetBar, budgetText, Burn } from '../parts/slo_parts.tsx';
 import { href } from '../router.ts';
 
@@ -113,6 +115,8 @@ export function SloPage({ id }: { readonly id: string }): JSX.Element {
           <BurnTable slo={slo} />
         </Panel>
       </div>
+      <SentAlerts of={`slo=${encodeURIComponent(id)}`} />
+      <Corrections slo={id} />
     </article>
   );
 }
