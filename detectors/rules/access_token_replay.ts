@@ -161,6 +161,21 @@ const call = (
 const HOME = '198.51.100.0/24';
 const AWAY = '203.0.113.0/24';
 const THIRD = '192.0.2.0/24';
+/** Chrome at home, and a minute later curl elsewhere, where nobody tells a route. */
+const replayed = () => ({
+  entity: TOKEN,
+  episode: LIFETIME_EPISODE,
+  verdict: 'replay',
+  severity: 'high' as const,
+  evidence: {
+    networks: [HOME, AWAY],
+    foreign_networks: [AWAY],
+    ua_families: ['Chrome', 'curl'],
+    countries: [],
+    first_foreign_use: '2026-01-05T12:01:00.000Z',
+    routes: [],
+  },
+});
 
 export default defineDetector<Params>({
   id: 'access_token_replay',
@@ -434,5 +449,61 @@ export default defineDetector<Params>({
         },
       ],
     },
+    ...(['token_validated', 'userinfo_accessed'] as const).map((kind) => ({
+      name: `fires on ${kind} from elsewhere by another program`,
+      events: [call(0, HOME, 'Chrome'), call(60, AWAY, 'curl', { kind, http: { route: '' } })],
+      expect: [replayed()],
+    })),
+    ...[
+      { name: 'one use by another key', first: 'key-1', then: 'key-2' },
+      { name: 'bound, but no key is told', first: '', then: '' },
+    ].map(({ name, first, then }) => ({
+      name: `fires: bound tokens: ${name}`,
+      events: [
+        call(0, HOME, 'Chrome', { binding: 'dpop', binding_thumbprint: first }),
+        call(60, AWAY, 'curl', { binding: 'dpop', binding_thumbprint: then, http: { route: '' } }),
+      ],
+      expect: [replayed()],
+    })),
+    {
+      name: 'fires: one key, but passed as a bearer token once',
+      events: [
+        call(0, HOME, 'Chrome', { binding: 'dpop', binding_thumbprint: 'key-1' }),
+        call(60, AWAY, 'curl', {
+          binding: 'none',
+          binding_thumbprint: 'key-1',
+          http: { route: '' },
+        }),
+      ],
+      expect: [replayed()],
+    },
+    {
+      name: 'silent: bound to one certificate',
+      events: [
+        call(0, HOME, 'Chrome', { binding: 'mtls', binding_thumbprint: 'cert-1' }),
+        call(60, AWAY, 'curl', { binding: 'mtls', binding_thumbprint: 'cert-1' }),
+      ],
+      expect: [],
+    },
+    ...[
+      { name: 'a user agent that was not told before', first: '', then: 'curl' },
+      { name: 'a user agent that is not told again', first: 'Chrome', then: '' },
+    ].map(({ name, first, then }) => ({
+      name: `silent: ${name}`,
+      events: [call(0, HOME, first), call(60, AWAY, then)],
+      expect: [],
+    })),
+    ...[
+      { name: 'a country that was not told before', first: '', then: 'BR' },
+      { name: 'a country that is not told again', first: 'DE', then: '' },
+      { name: 'another network of one country', first: 'DE', then: 'DE' },
+    ].map(({ name, first, then }) => ({
+      name: `silent: ${name}`,
+      events: [
+        call(0, HOME, 'Chrome', { net: { country: first } }),
+        call(60, AWAY, 'Chrome', { net: { country: then } }),
+      ],
+      expect: [],
+    })),
   ],
 });

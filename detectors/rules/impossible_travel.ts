@@ -452,5 +452,117 @@ export default defineDetector<Params>({
       events: [signIn(0, BERLIN), signIn(60, SYDNEY)],
       expect: [],
     },
+    ...(
+      ['mfa_result', 'session_started', 'consent_granted', 'device_authorized'] as EventKind[]
+    ).map((kind) => ({
+      name: `fires on ${kind} far away`,
+      events: [signIn(0, BERLIN), signIn(3_600, SYDNEY, { kind })],
+      expect: [
+        finding('impossible_travel', {
+          from: [0, BERLIN],
+          to: [3_600, SYDNEY],
+          km: 16_097,
+          speed: 16_097,
+        }),
+      ],
+    })),
+    {
+      name: 'half a place says nothing, and hides nothing',
+      events: [
+        signIn(0, BERLIN),
+        signIn(1_800, { latitude: 10, asn: 64_503 }),
+        signIn(3_600, SYDNEY),
+      ],
+      expect: [
+        finding('impossible_travel', {
+          from: [0, BERLIN],
+          to: [3_600, SYDNEY],
+          km: 16_097,
+          speed: 16_097,
+        }),
+      ],
+    },
+    {
+      name: 'the longest hop of an episode is told',
+      events: [signIn(0, north(0, 1)), signIn(1, north(9, 2)), signIn(2, north(-9, 3))],
+      expect: [
+        finding('impossible_travel', {
+          from: [1, north(9, 2)],
+          to: [2, north(-9, 3)],
+          km: 2_002,
+          speed: 7_205_431,
+          hops: 2,
+          episode: 1,
+        }),
+      ],
+    },
+    {
+      name: 'a known way outranks two countries; both are of the episode',
+      events: [
+        signIn(0, onlyCountry(BERLIN)),
+        signIn(60, onlyCountry(SYDNEY)),
+        signIn(120, SYDNEY),
+        signIn(3_720, BERLIN),
+      ],
+      expect: [
+        finding('impossible_travel', {
+          from: [120, SYDNEY],
+          to: [3_720, BERLIN],
+          km: 16_097,
+          speed: 16_097,
+          hops: 2,
+          episode: 60,
+        }),
+      ],
+    },
+    {
+      name: 'the way that ends at midnight belongs to the day that begins; six hours apart is one episode',
+      events: [
+        signIn(DAY / 2 - 3_600, BERLIN),
+        signIn(DAY / 2, SYDNEY),
+        signIn(DAY / 2 + 21_600, BERLIN),
+        signIn(DAY / 2 + 43_200.001, SYDNEY),
+      ],
+      expect: [
+        finding('impossible_travel', {
+          from: [DAY / 2 - 3_600, BERLIN],
+          to: [DAY / 2, SYDNEY],
+          km: 16_097,
+          speed: 16_097,
+          hops: 2,
+        }),
+        ((told) => ({ ...told, evidence: { ...told.evidence, seconds: 21_600.001 } }))(
+          finding('impossible_travel', {
+            from: [DAY / 2 + 21_600, BERLIN],
+            to: [DAY / 2 + 43_200.001, SYDNEY],
+            km: 16_097,
+            speed: 2_683,
+          }),
+        ),
+      ],
+    },
+    ...[
+      [
+        'a country on one side alone',
+        { latitude: 52.5, longitude: 13.4, asn: 1 },
+        { country: 'AU', asn: 2 },
+      ],
+      [
+        'a country on the other side alone',
+        { country: 'AU', asn: 2 },
+        { latitude: 52.5, longitude: 13.4, asn: 1 },
+      ],
+      ['two networks of one country', { country: 'DE', asn: 1 }, { country: 'DE', asn: 2 }],
+      ['one network in two countries', { country: 'DE', asn: 1 }, { country: 'FR', asn: 1 }],
+      [
+        'a network that is not known, then one that is',
+        { country: 'DE' },
+        { country: 'AU', asn: 2 },
+      ],
+    ].map(([name, first, then]) => ({
+      name: `silent: ${String(name)}`,
+      events: [signIn(0, first as Place), signIn(60, then as Place)],
+      expect: [],
+    })),
   ],
 });

@@ -294,6 +294,18 @@ const expected = (
     networks: [NET],
   },
 });
+const EXPORTS = [
+  'export',
+  'ExportKey',
+  'export_key',
+  'backup',
+  'BackupKey',
+  'KeyBackup',
+  'getKeyMaterial',
+];
+/** A key of its own store is disabled. */
+const disabled = (kid: string, t: number): ExampleEvent =>
+  act(t, 'key_disabled', { key: { kid, store: `store of ${kid}` } });
 const BILLING = { entity: 'client:billing', stores: [] };
 
 export default defineDetector<Params>({
@@ -443,6 +455,93 @@ export default defineDetector<Params>({
       parameters: { change_windows: [{ days: [1], from: '11:00', to: '12:00' }] },
       events: [act(-60, 'key_disabled'), act(0, 'key_deleted')],
       expect: [expected(0, 'deletion', ['key_deleted'])],
+    },
+    {
+      name: 'fires: every operation by which a key leaves its store, whoever did it',
+      events: EXPORTS.map((operation, i) =>
+        act(i * 3_600, 'key_used', { actor: {}, key: { kid: 'sig-1', store: STORE, operation } }),
+      ),
+      expect: [expected(0, 'exported', [...EXPORTS].sort(), { actors: [] })],
+    },
+    {
+      name: 'silent: planned hours hold on every day of the week where none is named, and all day where they end as they begin',
+      parameters: {
+        change_windows: [
+          { from: '09:00', to: '17:00' },
+          { days: [1], from: '20:00', to: '20:00' },
+        ],
+      },
+      events: [
+        ...[0, 1, 2, 3, 4, 5, 6].map((day) => act(day * DAY_S, 'key_disabled')),
+        act(9 * 3_600, 'key_disabled'),
+      ],
+      expect: [],
+    },
+    {
+      name: 'planned hours begin and end to the minute, on their days',
+      parameters: { change_windows: [{ days: [1], from: '12:00', to: '13:00' }] },
+      events: [
+        disabled('at its begin', 0),
+        disabled('before its end', 3_599),
+        disabled('before its begin', -1),
+        disabled('at its end', 3_600),
+        disabled('the day after', DAY_S),
+      ],
+      expect: [
+        ['before its begin', -1],
+        ['at its end', 3_600],
+        ['the day after', DAY_S],
+      ].map(([name = '', t = 0]) =>
+        expected(Number(t), 'disabled', ['key_disabled'], {
+          entity: String(name),
+          stores: [`store of ${name}`],
+        }),
+      ),
+    },
+    {
+      name: 'planned hours over midnight belong to the day on which they begin',
+      parameters: { change_windows: [{ days: [1], from: '22:00', to: '02:00' }] },
+      events: [
+        disabled('at its begin', 36_000),
+        disabled('before its end', 50_399),
+        disabled('before its begin', 35_999),
+        disabled('at its end', 50_400),
+        disabled('the evening after', DAY_S + 36_000),
+        disabled('the night before', -39_600),
+      ],
+      expect: [
+        ['before its begin', 35_999],
+        ['at its end', 50_400],
+        ['the evening after', DAY_S + 36_000],
+        ['the night before', -39_600],
+      ].map(([name = '', t = 0]) =>
+        expected(Number(t), 'disabled', ['key_disabled'], {
+          entity: String(name),
+          stores: [`store of ${name}`],
+        }),
+      ),
+    },
+    {
+      name: 'a new key explains what is retired in its own store, from its own moment on',
+      events: [
+        disabled('elsewhere', 0),
+        disabled('beside', 0),
+        disabled('too soon', 0),
+        act(0, 'key_created', { key: { kid: 'new-1', store: 'store of beside' } }),
+        act(7_200, 'key_created', { key: { kid: 'new-2', store: 'store of too soon' } }),
+      ],
+      expect: ['elsewhere', 'too soon'].map((entity) =>
+        expected(0, 'disabled', ['key_disabled'], { entity, stores: [`store of ${entity}`] }),
+      ),
+    },
+    {
+      name: 'the subject is who did it where no actor is told; silent beside a change of the secret',
+      events: [
+        act(0, 'key_disabled', { actor: {}, subject: { ref: ADMIN, type: 'user' } }),
+        read(0, ADMIN, 'user', { client: { id: 'rotated' } }),
+        act(3_600, 'secret_changed', { client: { id: 'rotated' }, key: {} }),
+      ],
+      expect: [expected(0, 'disabled', ['key_disabled'])],
     },
   ],
 });

@@ -522,5 +522,70 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'fires where the key set is out of reach; the gravest verdict takes the minute',
+      events: [
+        ...call(0, { trace: 'k-1', instance: 'pay-l/1', code: 'jwks_remote_fetch_is_failed' }),
+        ...call(1, { trace: 'k-2', instance: 'pay-l/1', code: 'expired', route: '/refunds' }),
+      ],
+      expect: [
+        expected('pay-l', 0, 'open_on_outage', { error_codes: ['jwks_remote_fetch_is_failed'] }),
+      ],
+    },
+    {
+      name: 'what is told of an episode begins with the window that reached the threshold',
+      parameters: { min_calls: 3 },
+      events: [-60, 0, 240, 245].flatMap((t) =>
+        call(t, { trace: `w-${t}`, instance: 'pay-m/1', code: 'expired', route: `/at/${t}` }),
+      ),
+      expect: [
+        expected('pay-m', 240, 'served_after_rejection', {
+          calls: 3,
+          routes: ['/at/0', '/at/240', '/at/245'],
+          error_codes: ['expired'],
+        }),
+      ],
+    },
+    {
+      name: 'half an hour apart is one episode, a minute more is two',
+      events: [0, 1_800, 3_660].flatMap((t) =>
+        call(t, { trace: `g-${t}`, instance: 'pay-n/1', code: 'expired' }),
+      ),
+      expect: [
+        expected('pay-n', 0, 'served_after_rejection', {
+          calls: 2,
+          minutes: 2,
+          error_codes: ['expired'],
+        }),
+        expected('pay-n', 3_660, 'served_after_rejection', { error_codes: ['expired'] }),
+      ],
+    },
+    {
+      name: 'one star is one part of a route, two are any',
+      parameters: { protected_routes: ['/one/*', '/any/**'], min_unvalidated: 1 },
+      events: [
+        ...call(0, { trace: 's-1', instance: 'pay-o/1', route: '/one/a/b' }),
+        ...call(120, { trace: 's-2', instance: 'pay-o/1', route: '/any/a/b' }),
+      ],
+      expect: [expected('pay-o', 120, 'unvalidated', { routes: ['/any/a/b'] })],
+    },
+    {
+      name: 'a call by its request id; the first answer of a call counts, and its own day',
+      events: [
+        ...call(0, { trace: '', instance: 'pay-p/1', code: 'expired' }).map((e) => ({
+          ...e,
+          corr: { request_id: 'req-1' },
+        })),
+        ...call(43_200, { trace: 'm-1', instance: 'pay-p/1', code: 'expired' }).map((e) => ({
+          ...e,
+          t: e.kind === 'api_accessed' ? 43_200 : 43_199.9,
+        })),
+        { ...call(43_202, { trace: 'm-1', instance: 'pay-p/1', route: '/later' })[0], t: 43_202 },
+      ] as ExampleEvent[],
+      expect: [
+        expected('pay-p', 0, 'served_after_rejection', { error_codes: ['expired'] }),
+        expected('pay-p', 43_200, 'served_after_rejection', { error_codes: ['expired'] }),
+      ],
+    },
   ],
 });
