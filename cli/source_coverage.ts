@@ -1,3 +1,4 @@
+import type { RuleCoverage, SourceCoverage } from '../detectors/coverage.ts';
 import type { DetectorDocs } from '../model/define_detector.ts';
 import type { EventFilter, SloDefinition, SloMeasure } from '../model/define_slo.ts';
 import type { SourceDefinition } from '../model/define_source.ts';
@@ -17,6 +18,8 @@ export interface BlindRule {
   readonly id: string;
   /** Needed fields that the source never fills. */
   readonly missing: readonly string[];
+  /** Why it sees nothing although no field is missing. */
+  readonly reason?: string;
 }
 
 /** What one source can be used for, by what its definition declares. */
@@ -36,7 +39,7 @@ type Slo = Pick<SloDefinition, 'id'> & {
   readonly measure?: SloMeasure;
   readonly attempts?: readonly EventFilter[];
 };
-type Source = Pick<SourceDefinition, 'kinds' | 'provides'>;
+type Source = Pick<SourceDefinition, 'kinds' | 'provides' | 'blind_for'>;
 
 /**
  * Which rules and SLIs a source can feed: a rule works where the source has events of a kind that the rule reads, and can
@@ -52,8 +55,10 @@ export function useOf(source: Source, rules: readonly Rule[], slos: readonly Slo
   };
   for (const { id, needs, kinds } of rules) {
     const missing = needs.filter((field) => !provided.has(field));
+    const reason = blindReason(source, id);
     const isLookedUp = hasAddress && missing.every((field) => FROM_DATABASES.includes(field));
     if (!hasOneOf(source, kinds)) use.not_concerned.push(id);
+    else if (reason !== undefined) use.blind.push({ id, missing, reason });
     else if (missing.length === 0) use.works.push(id);
     else if (isLookedUp) use.works_with_databases.push(id);
     else use.blind.push({ id, missing });
@@ -74,3 +79,36 @@ function kindsOf(slo: Slo): readonly (readonly string[] | undefined)[] {
 function hasOneOf(source: Source, kinds: readonly string[]): boolean {
   return source.kinds?.some((kind) => kinds.includes(kind)) ?? true;
 }
+
+/** Why a rule sees nothing in a source, where its adapter says so; else undefined. */
+export function blindReason(
+  { blind_for }: Pick<SourceDefinition, 'blind_for'>,
+  rule: string,
+): string | undefined {
+  return blind_for !== undefined && Object.hasOwn(blind_for, rule) ? blind_for[rule] : undefined;
+}
+
+/** Coverage of stored events, with what adapters say beside it. */
+export interface ExplainedCoverage extends RuleCoverage {
+  readonly sources: readonly (SourceCoverage & { readonly reason?: string })[];
+}
+
+/**
+ * A rule is blind for a source whose adapter says so, however well its events fill the fields; without events there is
+ * nothing to be blind for. What the other sources give the rule stays.
+ */
+export function withReasons(
+  rule: RuleCoverage,
+  sources: ReadonlyMap<string, Pick<SourceDefinition, 'blind_for'>>,
+): ExplainedCoverage {
+  const bySource = rule.sources.map((covered) => {
+    const reason = blindReason(sources.get(covered.source_id) ?? {}, rule.rule_id);
+    return reason === undefined || covered.state === 'no_events'
+      ? covered
+      : { ...covered, state: 'blind' as const, reason };
+  });
+  const state = STATES_FROM_BEST.find((s) => bySource.some((c) => c.state === s)) ?? 'no_events';
+  return { ...rule, state, sources: bySource };
+}
+
+const STATES_FROM_BEST = ['sees', 'few_events', 'blind', 'no_events'] as const;

@@ -106,8 +106,8 @@ function generatedPart({ source, use, titles }: UsedSource): string {
     );
   if (use.blind.length > 0)
     lines.push(
-      `- **Detectors that are blind** (${use.blind.length}), and for want of which field:`,
-      ...use.blind.map(({ id, missing }) => `  - ${rule(id)}: ${codes(missing)}`),
+      `- **Detectors that are blind** (${use.blind.length}), and for want of which field, or why else:`,
+      ...use.blind.map(({ id, missing, reason }) => `  - ${rule(id)}: ${reason ?? codes(missing)}`),
     );
   return lines.join('\n');
 }

@@ -48,6 +48,11 @@ export interface SourceDefinition {
   readonly kinds?: readonly EventKind[];
   /** Fields that this source can fill. What is not listed is reported as blind for detectors. */
   readonly provides: readonly EventField[];
+  /**
+   * Rules that can find nothing in what this source sends although it fills every field that they need, by rule id, and
+   * why. Only for what `kinds` and `provides` cannot say: which tokens have a name, and what theirs joins with.
+   */
+  readonly blind_for?: Readonly<Record<string, string>>;
   /** How far the adapter is proven. */
   readonly confirmed_by: 'real_server' | 'real_samples' | 'documents';
   /** Vendor documents and RFC sections that the mapping follows. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadSources } from '../../collector/registry.ts';
-import type { CoverageState, RuleCoverage } from '../../detectors/coverage.ts';
+import type { CoverageState } from '../../detectors/coverage.ts';
 import { runExample, type ExampleResult } from '../../detectors/examples.ts';
 import type { CoverageReport } from '../../detectors/main.ts';
 import { parameterDocs } from '../../detectors/reference.ts';
@@ -14,6 +14,7 @@ import { migrate } from '../../store/migrate.ts';
 import { addressPolicyLines } from '../address_policy.ts';
 import { defineCommand, type CliContext } from '../define_command.ts';
 import { parseEventTime } from '../event_time.ts';
+import { blindReason, type ExplainedCoverage, withReasons } from '../source_coverage.ts';
 
 /** What `rules show --json` prints of a rule: its docs and parameters, without functions. */
 function described(detector: Detector): Record<string, unknown> {
@@ -136,7 +137,7 @@ const COVERAGE_WORDS: Readonly<Record<CoverageState, string>> = {
   no_events: 'no events of its kinds',
 };
 
-function coverageLines(rule: RuleCoverage): string[] {
+function coverageLines(rule: ExplainedCoverage): string[] {
   const sources = rule.sources
     .filter((s) => s.state !== 'no_events')
     .map((s) => {
@@ -145,7 +146,8 @@ function coverageLines(rule: RuleCoverage): string[] {
         .map((f) => `${f.field} ${((f.share ?? 0) * 100).toFixed(0)} %`);
       const missing = s.missing.length === 0 ? '' : `; missing: ${s.missing.join(', ')}`;
       const partly = fields.length === 0 ? '' : `; known in part: ${fields.join(', ')}`;
-      return `  ${s.source_id}: ${COVERAGE_WORDS[s.state]} (${s.events} events)${missing}${partly}`;
+      const why = s.reason === undefined ? '' : `; ${s.reason}`;
+      return `  ${s.source_id}: ${COVERAGE_WORDS[s.state]} (${s.events} events)${why}${missing}${partly}`;
     });
   return [`${rule.rule_id}: ${COVERAGE_WORDS[rule.state]}`, ...sources];
 }
@@ -159,7 +161,7 @@ async function declaredLines(detectors: readonly Detector[]): Promise<string[]> 
       const provides = new Set(s.provides);
       const missing = d.needs.filter((n) => !provides.has(n));
       const can = missing.length === 0 ? 'can fill all it needs' : `lacks ${missing.join(', ')}`;
-      return `  ${s.id}: ${can}`;
+      return `  ${s.id}: ${blindReason(s, d.id) ?? can}`;
     }),
   ]);
 }
@@ -189,8 +191,10 @@ async function showCoverage(
   });
   const head = `${report.from} to ${report.to}: ${report.events} event(s)`;
   const none = report.events === 0 ? ['no events: nothing was measured (see --declared)'] : [];
-  const lines = [head, ...none, ...report.rules.flatMap(coverageLines)];
-  cli.print({ text: lines.join('\n'), json: report }, json === true);
+  const sources = await loadSources();
+  const rules = report.rules.map((rule) => withReasons(rule, sources));
+  const lines = [head, ...none, ...rules.flatMap(coverageLines)];
+  cli.print({ text: lines.join('\n'), json: { ...report, rules } }, json === true);
 }
 
 function coverageCommand(cli: CliContext): Command {

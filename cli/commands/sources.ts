@@ -28,7 +28,9 @@ function textOf({ source: s, use }: UsedSource): string {
     `detectors that work: ${list(use.works)}`,
     `detectors that work with databases of networks: ${list(use.works_with_databases)}`,
     `detectors that are blind: ${use.blind.length === 0 ? 'none' : ''}`,
-    ...use.blind.map(({ id, missing }) => `  ${id}: needs ${missing.join(', ')}`),
+    ...use.blind.map(
+      ({ id, missing, reason }) => `  ${id}: ${reason ?? `needs ${missing.join(', ')}`}`,
+    ),
   ].join('\n');
 }
 

@@ -363,5 +363,17 @@ export const PRESENTED_TOKEN_FIELDS = [
   'tokens.ref_kind',
 ] as const;
 
+/** Rules about tokens that nobody presents at an API. */
+export const NO_REFRESH_TOKENS = {
+  refresh_family_fork: 'no refresh token comes to an API',
+  refresh_token_reuse: 'no refresh token comes to an API',
+} as const;
+
+/** The same where the log has no DPoP header. */
+export const NO_REFRESH_TOKENS_OR_PROOFS = {
+  ...NO_REFRESH_TOKENS,
+  dpop_proof_replay: 'the DPoP header is not logged',
+} as const;
+
 /** What a challenge tells (RFC 6750 section 3). */
 export const CHALLENGE_FIELDS = ['error.code', 'error.oauth_error', 'error.detail'] as const;

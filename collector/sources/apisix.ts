@@ -9,6 +9,7 @@ import {
   msOf,
   normalisedNames,
   PRESENTED_TOKEN_FIELDS,
+  NO_REFRESH_TOKENS,
 } from './_gateway.ts';
 import { callOfHttpLog, consumerOf, isHttpLog } from './_http_log.ts';
 import { CLAIM_FIELDS } from './_jwt_claims.ts';
@@ -91,6 +92,7 @@ export default defineSource({
     ...PRESENTED_TOKEN_FIELDS,
     ...['source.instance', 'corr.request_id', 'corr.trace_id', 'corr.span_id'],
   ],
+  blind_for: NO_REFRESH_TOKENS,
   confirmed_by: 'real_samples',
   references: [
     'Apache APISIX: http-logger plugin, log format',

@@ -585,6 +585,9 @@ export default defineSource({
     ...['key.kid', 'key.operation', 'key.store', 'risk', 'amr'],
     ...['corr.trace_id', 'corr.request_id', 'corr.transaction_id', 'ext'],
   ],
+  blind_for: {
+    code_redeemed_twice: 'codes are masked but for the last letters',
+  },
   confirmed_by: 'real_samples',
   references: [
     'Auth0: Log Event Type Codes; JSON Schemas of the log types (auth0-log-schemas)',

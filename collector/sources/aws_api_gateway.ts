@@ -9,6 +9,7 @@ import {
   rejectionOf,
   type Verdict,
   verdictOf,
+  NO_REFRESH_TOKENS_OR_PROOFS,
 } from './_gateway.ts';
 import { CLAIM_FIELDS } from './_jwt_claims.ts';
 import { given, isJson, type Json, lookUp, numberOf, own, refuse, scalarText } from './_reading.ts';
@@ -248,6 +249,7 @@ export default defineSource({
     ...['error.code', 'error.detail', 'source.instance', 'source.tenant', 'policy.decision'],
     ...['corr.request_id', 'corr.trace_id'],
   ].filter((f) => f !== 'ext' && f !== 'net.ip_role'),
+  blind_for: NO_REFRESH_TOKENS_OR_PROOFS,
   confirmed_by: 'documents',
   references: [
     'Amazon API Gateway: Variables for access logging; Access logging for REST APIs',

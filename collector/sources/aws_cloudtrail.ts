@@ -383,6 +383,11 @@ export default defineSource({
     ...['net.client_ip', 'net.ip_role', 'net.network', 'net.user_agent', 'net.ua_family'],
     ...['policy.path', 'key.kid', 'key.operation', 'key.store', 'amr', 'corr.request_id', 'ext'],
   ],
+  blind_for: {
+    code_redeemed_twice: 'temporary credentials are neither codes nor refresh tokens',
+    refresh_family_fork: 'temporary credentials are neither codes nor refresh tokens',
+    refresh_token_reuse: 'temporary credentials are neither codes nor refresh tokens',
+  },
   confirmed_by: 'real_samples',
   references: [
     'AWS CloudTrail: record contents, userIdentity element, console sign-in events',

@@ -351,6 +351,11 @@ export default defineSource({
     ...['policy.decision', 'policy.path', 'key.kid', 'key.operation', 'risk', 'acr', 'amr'],
     ...['corr.request_id', 'corr.transaction_id', 'ext'],
   ],
+  blind_for: {
+    code_redeemed_twice: 'codes have no id',
+    refresh_family_fork: 'refresh tokens have no id',
+    refresh_token_reuse: 'refresh tokens have no id',
+  },
   confirmed_by: 'real_samples',
   references: [
     'Microsoft Graph REST API: signIn, directoryAudit, riskDetection',

@@ -12,6 +12,7 @@ import {
   traceOf,
   type Verdict,
   verdictOf,
+  NO_REFRESH_TOKENS_OR_PROOFS,
 } from './_gateway.ts';
 import { CLAIM_FIELDS, findClaims } from './_jwt_claims.ts';
 import {
@@ -238,6 +239,7 @@ export default defineSource({
     ...['source.instance', 'policy.decision', 'policy.path'],
     ...['corr.request_id', 'corr.trace_id', 'corr.span_id'],
   ],
+  blind_for: NO_REFRESH_TOKENS_OR_PROOFS,
   confirmed_by: 'real_server',
   references: [
     'Envoy: Access logging, command operators and default format',

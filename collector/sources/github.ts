@@ -308,6 +308,11 @@ export default defineSource({
     ...['net.user_agent', 'net.ua_family', 'http.method', 'http.route', 'http.status'],
     ...['key.kid', 'key.operation', 'key.store', 'corr.request_id', 'ext'],
   ],
+  blind_for: {
+    code_redeemed_twice: 'only access tokens have a name',
+    refresh_family_fork: 'only access tokens have a name',
+    refresh_token_reuse: 'only access tokens have a name',
+  },
   confirmed_by: 'real_samples',
   references: [
     'GitHub: audit log events for organizations and enterprises; security log events',

@@ -216,6 +216,10 @@ export default defineSource({
     ...['net.client_ip', 'net.ip_role', 'net.network', 'net.user_agent', 'net.ua_family'],
     ...['corr.request_id', 'ext'],
   ],
+  blind_for: {
+    refresh_family_fork: 'identity tokens are not refreshed',
+    refresh_token_reuse: 'identity tokens are not refreshed',
+  },
   confirmed_by: 'documents',
   references: [
     'GitHub Docs: OpenID Connect reference, OIDC token claims',

@@ -9,6 +9,7 @@ import {
   PRESENTED_TOKEN_FIELDS,
   type Verdict,
   verdictOf,
+  NO_REFRESH_TOKENS,
 } from './_gateway.ts';
 import { callOfHttpLog, consumerOf, isHttpLog } from './_http_log.ts';
 import {
@@ -127,6 +128,7 @@ export default defineSource({
     ...['source.tenant', 'client.id', 'client.name', 'subject.ref', 'binding', 'policy.decision'],
     ...['corr.request_id', 'corr.trace_id', 'corr.span_id'],
   ],
+  blind_for: NO_REFRESH_TOKENS,
   confirmed_by: 'real_samples',
   references: [
     'Kong Gateway: HTTP Log plugin, log format',

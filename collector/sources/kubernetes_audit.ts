@@ -430,6 +430,10 @@ export default defineSource({
     ...['http.method', 'http.route', 'http.status', 'http.duration_ms'],
     ...['policy.decision', 'policy.path', 'key.kid', 'key.operation', 'key.store', 'ext'],
   ],
+  blind_for: {
+    code_redeemed_twice: 'tokens of service accounts come without codes',
+    refresh_token_reuse: 'tokens of service accounts are not refreshed',
+  },
   confirmed_by: 'real_samples',
   references: [
     'Kubernetes: Auditing, audit.k8s.io/v1 Event',

@@ -10,6 +10,7 @@ import {
   msOfSeconds,
   normalisedNames,
   PRESENTED_TOKEN_FIELDS,
+  NO_REFRESH_TOKENS,
 } from './_gateway.ts';
 import { CLAIM_FIELDS } from './_jwt_claims.ts';
 import {
@@ -152,6 +153,7 @@ export default defineSource({
     ...PRESENTED_TOKEN_FIELDS,
     ...['source.instance', 'corr.request_id', 'corr.trace_id', 'corr.span_id'],
   ],
+  blind_for: NO_REFRESH_TOKENS,
   confirmed_by: 'real_server',
   references: [
     'nginx: ngx_http_log_module (log_format, escape=json), alphabetical index of variables',

@@ -265,6 +265,10 @@ export default defineSource({
     ...['error.code', 'error.oauth_error', 'endpoint', 'subject.ref', 'subject.type'],
     'corr.request_id',
   ],
+  blind_for: {
+    refresh_family_fork: 'refresh tokens are not logged',
+    refresh_token_reuse: 'refresh tokens are not logged',
+  },
   confirmed_by: 'real_samples',
   references: [
     'OAuth2 Proxy: Configuration, logging',

@@ -490,6 +490,9 @@ export default defineSource({
     ...['key.kid', 'key.operation', 'key.store', 'risk'],
     ...['corr.request_id', 'corr.transaction_id', 'ext'],
   ],
+  blind_for: {
+    refresh_family_fork: 'the token that a refresh was made from is not told',
+  },
   confirmed_by: 'real_samples',
   references: [
     'Okta: System Log API; Event Types catalog; Event Hooks; Log Streaming',

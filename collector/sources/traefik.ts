@@ -14,6 +14,7 @@ import {
   PRESENTED_TOKEN_FIELDS,
   saidIn,
   traceOf,
+  NO_REFRESH_TOKENS,
 } from './_gateway.ts';
 import { given, isJson, type Json, numberOf, own, refuse } from './_reading.ts';
 
@@ -145,6 +146,7 @@ export default defineSource({
     ...PRESENTED_TOKEN_FIELDS,
     ...['subject.ref', 'binding', 'corr.request_id', 'corr.trace_id', 'corr.span_id'],
   ],
+  blind_for: NO_REFRESH_TOKENS,
   confirmed_by: 'documents',
   references: [
     'Traefik Proxy: Access logs, formats and fields',

@@ -317,6 +317,10 @@ export default defineSource({
     ...['net.client_ip', 'net.network', 'net.user_agent', 'net.ua_family', 'policy.path'],
     ...['key.kid', 'key.operation', 'key.store', 'corr.request_id', 'ext'],
   ],
+  blind_for: {
+    code_redeemed_twice: 'Vault masks codes',
+    refresh_token_reuse: 'tokens of Vault are renewed, not rotated',
+  },
   confirmed_by: 'real_samples',
   references: [
     'HashiCorp Vault: Audit log entry schema',

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { useOf } from '../../cli/source_coverage.ts';
+import { useOf, withReasons } from '../../cli/source_coverage.ts';
 import {
   loadUsedSources,
   PAGE_HEADINGS,
@@ -9,6 +9,7 @@ import {
   withGenerated,
 } from '../../cli/source_pages.ts';
 import { loadSources } from '../../collector/registry.ts';
+import { loadDetectors } from '../../detectors/registry.ts';
 import type { EVENT_KINDS } from '../../model/kinds.ts';
 import { packageRoot } from '../../runtime/paths.ts';
 
@@ -84,6 +85,72 @@ describe('what a source can be used for', () => {
       { id: 'derived', missing: ['net.network', 'net.ua_family'] },
       { id: 'databases', missing: ['net.asn', 'net.country'] },
     ]);
+  });
+
+  it('is not what the adapter says it cannot be, and says why', () => {
+    const source = {
+      ...{ kinds: ['api_accessed'] as const, provides },
+      blind_for: { plain: 'names are masked', elsewhere: 'x', both: 'no grants' },
+    };
+    const use = useOf(source, rules, slos);
+    expect([use.works, use.not_concerned]).toEqual([['derived'], ['elsewhere']]);
+    expect(use.blind.slice(0, 2)).toEqual([
+      { id: 'plain', missing: [], reason: 'names are masked' },
+      { id: 'both', missing: ['net.asn', 'grant_ref'], reason: 'no grants' },
+    ]);
+  });
+
+  it('is the same for stored events', () => {
+    const covered = { events: 500, missing: [], fields: [] };
+    const rule = {
+      ...{ rule_id: 'plain', state: 'sees' as const },
+      sources: [
+        { ...covered, source_id: 'masked', state: 'sees' as const },
+        { ...covered, source_id: 'silent', state: 'no_events' as const },
+      ],
+    };
+    const masked = { blind_for: { plain: 'names are masked' } };
+    const named = new Map(Object.entries({ masked, silent: masked }));
+    expect(withReasons(rule, named)).toEqual({
+      ...{ rule_id: 'plain', state: 'blind' },
+      sources: [
+        { ...rule.sources[0], state: 'blind', reason: 'names are masked' },
+        rule.sources[1],
+      ],
+    });
+    const more = { ...covered, source_id: 'open', state: 'sees' as const };
+    const both = withReasons({ ...rule, sources: [...rule.sources, more] }, named);
+    expect([both.state, both.sources[2]]).toEqual(['sees', more]);
+    expect(withReasons(rule, new Map())).toEqual(rule);
+  });
+
+  it('is denied for rules that there are, and that the source has events for', async () => {
+    const detectors = await loadDetectors();
+    for (const { blind_for: denied, ...source } of sources.values()) {
+      const { works, blind } = useOf(source, detectors, []);
+      const concerned = [...works, ...blind.map(({ id }) => id)];
+      for (const id of Object.keys(denied ?? {}))
+        expect([source.id, id, concerned.includes(id)]).toEqual([source.id, id, true]);
+    }
+  });
+
+  it('agrees with what people wrote on the page', async () => {
+    const rules: [string, string][] = [];
+    for (const { source, use } of await loadUsedSources()) {
+      const page = readFileSync(join(packageRoot, 'docs', 'sources', `${source.id}.md`), 'utf8');
+      const sentences = (page.split('<!-- generated -->')[0] ?? '').split(/[.:](?=\s)|\n- /);
+      // What hangs on a setting of the vendor's is no matter of the adapter.
+      const said = sentences.filter(
+        (s) => /\b(?:is|are) blind$/.test(s) && !/unless|without/i.test(s),
+      );
+      for (const id of said.flatMap((s) => s.match(/[a-z]+(?:_[a-z]+)+/g) ?? [])) {
+        rules.push([source.id, id]);
+        expect([source.id, id, use.works.includes(id)]).toEqual([source.id, id, false]);
+      }
+    }
+    expect(rules).toContainEqual(['okta', 'refresh_family_fork']);
+    expect(rules).toContainEqual(['entra', 'refresh_token_reuse']);
+    expect(rules).toContainEqual(['auth0', 'code_redeemed_twice']);
   });
 
   it('of the product’s own format is everything', async () => {
