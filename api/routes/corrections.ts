@@ -5,30 +5,10 @@ import {
   withdrawCorrection,
 } from '../../store/queries/slo_corrections.ts';
 import { defineRoutes, jsonRoute } from '../define_route.ts';
-import { Identifier, Instant, Reference, Text, Time } from '../schemas/primitives.ts';
+import { CorrectionList, CorrectionView } from '../schemas/alerting_view.ts';
+import { Identifier, Instant, Reference, Text } from '../schemas/primitives.ts';
 
 const Person = Text.max(200).describe('Who does it. Taken as given: there is no sign-in here.');
-
-const CorrectionView = z
-  .object({
-    correction_id: z.string(),
-    /** `all` for every service level. */
-    slo_id: z.string(),
-    from: Time,
-    to: Time,
-    reason: z.string(),
-    approver: z.string(),
-    created_at: Time,
-    /** '' while nobody withdrew it. */
-    withdrawn_at: z.string(),
-    withdrawn_by: z.string(),
-    withdrawn_reason: z.string(),
-  })
-  .meta({ id: 'SloCorrection' });
-
-const CorrectionList = z
-  .object({ items: z.array(CorrectionView) })
-  .meta({ id: 'SloCorrectionList' });
 
 const OfSlo = z.strictObject({ id: Identifier.describe('`all` for every service level.') });
 

@@ -9,7 +9,8 @@ import {
   type AlertNotice,
 } from '../../store/queries/alert_notices.ts';
 import { defineRoutes, jsonRoute, rawRoute } from '../define_route.ts';
-import { Identifier, PageLimit, Reference, Time } from '../schemas/primitives.ts';
+import { SentAlertList } from '../schemas/alerting_view.ts';
+import { Identifier, PageLimit, Reference } from '../schemas/primitives.ts';
 
 /** Alerts of one notice; `max_alerts` of the generated receivers keeps Alertmanager below it. */
 const NOTICE_ALERTS_MAX = 200;
@@ -38,29 +39,6 @@ const Webhook = z.object({
     .max(NOTICE_ALERTS_MAX),
 });
 type Webhook = z.infer<typeof Webhook>;
-
-const SentAlertList = z
-  .object({
-    items: z.array(
-      z.object({
-        alertname: z.string(),
-        kind: z.string(),
-        severity: z.string(),
-        slo: z.string(),
-        client_id: z.string(),
-        receiver: z.string(),
-        summary: z.string(),
-        finding_ids: z.array(z.string()),
-        starts_at: Time,
-        /** '' where only its end was told. */
-        sent_at: z.string(),
-        last_sent_at: Time,
-        /** '' where its end was not told. */
-        resolved_at: z.string(),
-      }),
-    ),
-  })
-  .meta({ id: 'SentAlertList' });
 
 /** Throws `config_invalid` without a usable file, `unauthenticated` for a wrong token. The file is read anew, so that it may be replaced. */
 function checkToken(file: string | undefined, header: string | undefined): void {

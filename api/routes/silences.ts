@@ -1,11 +1,5 @@
 import { z } from 'zod';
-import {
-  SILENCE_STATES,
-  SilenceMatcher,
-  SilenceRequest,
-  silenceState,
-  type TrackedSilence,
-} from '../../model/silence.ts';
+import { SilenceRequest, silenceState, type TrackedSilence } from '../../model/silence.ts';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import {
   addSilence,
@@ -14,34 +8,10 @@ import {
   withdrawSilence,
 } from '../../store/queries/silences.ts';
 import { defineRoutes, jsonRoute, type ApiContext } from '../define_route.ts';
-import { Reference, Text, Time } from '../schemas/primitives.ts';
+import { SilenceList, SilenceView } from '../schemas/alerting_view.ts';
+import { Reference, Text } from '../schemas/primitives.ts';
 
 const Person = Text.max(200).describe('Who does it. Taken as given: there is no sign-in here.');
-
-const SilenceView = z
-  .object({
-    silence_id: z.string(),
-    state: z.enum(SILENCE_STATES),
-    matchers: z.array(SilenceMatcher),
-    starts_at: Time,
-    ends_at: Time,
-    created_by: z.string(),
-    created_at: Time,
-    reason: z.string(),
-    /** '' while nobody withdrew it. */
-    withdrawn_at: z.string(),
-    withdrawn_by: z.string(),
-    withdrawn_reason: z.string(),
-    /** Id in Alertmanager; '' where it does not have it. */
-    alertmanager_id: z.string(),
-    /** Why it is not in force; '' where nothing is wrong. */
-    error: z.string(),
-    /** Labels of the alerts that it mutes at present. */
-    mutes: z.array(z.record(z.string(), z.string())),
-  })
-  .meta({ id: 'Silence' });
-
-const SilenceList = z.object({ items: z.array(SilenceView) }).meta({ id: 'SilenceList' });
 
 function shown({ runtime }: ApiContext, { status: _, ...silence }: TrackedSilence) {
   return {

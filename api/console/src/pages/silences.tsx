@@ -64,7 +64,11 @@ export function Silences(): JSX.Element {
 }
 
 const LIVE: readonly string[] = ['pending', 'scheduled', 'active', 'refused', 'ended'];
-const TONES = { active: 'good', refused: 'bad', ended: 'bad' } as const;
+const TONES: Readonly<Record<string, 'good' | 'bad'>> = {
+  active: 'good',
+  refused: 'bad',
+  ended: 'bad',
+};
 
 function SilenceTable({ silences }: { readonly silences: readonly SilenceView[] }): JSX.Element {
   return (
@@ -85,7 +89,7 @@ function SilenceTable({ silences }: { readonly silences: readonly SilenceView[] 
               <bdi>{s.matchers.map(matcherText).join(', ')}</bdi>
             </th>
             <td>
-              <Mark tone={TONES[s.state as keyof typeof TONES] ?? 'quiet'}>{s.state}</Mark>
+              <Mark tone={TONES[s.state] ?? 'quiet'}>{s.state}</Mark>
               {s.error === '' ? null : <p class="summary">{s.error}</p>}
             </td>
             <td>
