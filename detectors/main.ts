@@ -55,7 +55,8 @@ export interface BacktestReport {
 /**
  * Starts the detectors: reads what was inserted since the last watermark, writes findings, and emits
  * `findings_changed`. Throws `config_invalid` for unknown rules or wrong parameters in grantscope.yaml.
- * Stopping ends the cycle under way and runs a last one, so that what was stored is also judged.
+ * Stopping ends the cycle under way and runs a last one, so that what was stored is also judged; both begin no sweep
+ * and no rule beyond `STOP_MS_MAX`, and the next start goes on from the watermarks.
  */
 export async function startDetectors(
   runtime: Runtime,
@@ -86,6 +87,12 @@ const CYCLE_INTERVAL_MS_MIN = 500;
 /** Longest pause while a rule that rests has not looked at all that is new, ms. */
 const RESTING_PAUSE_MS_MAX = 1_000;
 
+/**
+ * How long a stop goes on beginning rules, ms. Over a slow server a cycle takes a minute, and whoever stops a process
+ * (a container's grace is 30 s) kills it then, in the middle of what it does.
+ */
+export const STOP_MS_MAX = 10_000;
+
 /** Cycles on hints and at least every `detectIntervalMs`. */
 class DetectorLoop implements Component {
   readonly name = 'detectors';
@@ -94,6 +101,7 @@ class DetectorLoop implements Component {
   readonly #unsubscribe: () => void;
   readonly #loop: Promise<void>;
   #isStopping = false;
+  #stopByMs = Number.POSITIVE_INFINITY;
   #hasHint = false;
   #wake: () => void = () => undefined;
 
@@ -118,6 +126,7 @@ class DetectorLoop implements Component {
 
   async stop(): Promise<void> {
     this.#isStopping = true;
+    this.#stopByMs = performance.now() + STOP_MS_MAX;
     this.#unsubscribe();
     this.#wake();
     await this.#loop;
@@ -156,7 +165,11 @@ class DetectorLoop implements Component {
 
   async #cycle(isUnhurried: boolean): Promise<{ hasMore: boolean; isResting: boolean }> {
     try {
-      const { changes, hasMore, isResting } = await this.#runner.cycle({ isUnhurried });
+      const { changes, hasMore, isResting } = await this.#runner.cycle({
+        isUnhurried,
+        isOver: (phase) =>
+          this.#isStopping && (phase === 'sweep' || performance.now() >= this.#stopByMs),
+      });
       if (changes.ids.length > 0)
         this.#runtime.hints.emit('findings_changed', { ids: [...new Set(changes.ids)] });
       return { hasMore, isResting };

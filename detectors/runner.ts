@@ -109,7 +109,7 @@ interface Pass extends IngestRange {
 }
 
 /** A cycle looks at what is new first, so that a finding need not wait for a sweep. */
-type Phase = 'live' | 'sweep';
+export type Phase = 'live' | 'sweep';
 
 interface RuleState {
   readonly detector: BoundDetector;
@@ -167,6 +167,12 @@ interface Cycle {
 }
 
 const HURRIED = { isUnhurried: false } as const;
+
+export interface CycleOptions {
+  readonly isUnhurried: boolean;
+  /** Asked before each rule. */
+  readonly isOver?: (phase: Phase) => boolean;
+}
 
 export interface RunnerOptions {
   readonly store: Store;
@@ -228,9 +234,10 @@ export class Runner {
 
   /**
    * One cycle over all rules. A rule that fails is counted, logged and tried again in the next cycle. In an unhurried
-   * cycle rules may rest (`RunnerLimits.restFactor`).
+   * cycle rules may rest (`RunnerLimits.restFactor`). It ends before the next rule once `isOver` holds for the phase;
+   * what it has not come to waits for the next cycle, of this process or another.
    */
-  async cycle(options: { readonly isUnhurried: boolean } = HURRIED): Promise<CycleResult> {
+  async cycle(options: CycleOptions = HURRIED): Promise<CycleResult> {
     const now = await storeNow(this.#options.store);
     const states = (this.#states ??= await this.#loadStates(now));
     const cycle = await this.#startCycle(states, now, options.isUnhurried);
@@ -248,10 +255,21 @@ export class Runner {
       return result;
     };
     const isBehind = new Set<RuleState>();
-    for (const state of states) if ((await run(state, 'live')).hasMore) isBehind.add(state);
-    for (const state of states)
-      if (state.isSweepOwed && !isBehind.has(state)) await run(state, 'sweep');
-    if (cycle.isSweepDue && isBehind.size === 0) {
+    const isOver = (phase: Phase): boolean => {
+      const over = options.isOver?.(phase) ?? false;
+      if (over) total = { ...total, hasMore: true };
+      return over;
+    };
+    for (const state of states) {
+      if (isOver('live')) break;
+      if ((await run(state, 'live')).hasMore) isBehind.add(state);
+    }
+    for (const state of states) {
+      if (!state.isSweepOwed || isBehind.has(state)) continue;
+      if (isOver('sweep')) break;
+      await run(state, 'sweep');
+    }
+    if (cycle.isSweepDue && isBehind.size === 0 && !isOver('sweep')) {
       const blind = await this.#lookForBlindness(now);
       total = { ...total, changes: addChanges(total.changes, blind) };
     }

@@ -14,7 +14,7 @@ export interface Component {
 /** npm passes a Ctrl-C on to a process that got it from the terminal already: within this time it is one signal, ms. */
 export const ECHO_MS = 500;
 
-/** Stops components in reverse order of their registration, each within a deadline. */
+/** Stops components in reverse order of their registration, one after the other. */
 export class Lifecycle {
   readonly #components: Component[] = [];
   readonly #log: Log;

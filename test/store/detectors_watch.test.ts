@@ -76,6 +76,36 @@ describe('live pass', () => {
     expect(await skipped('access_token_replay')).toBe(0);
   });
 
+  it('begins no rule once it is over, and goes on with the rest in the next cycle', async () => {
+    const tenant = 'ends early';
+    const rules = (await loadDetectors()).filter((d) =>
+      ['access_token_replay', 'code_redeemed_twice'].includes(d.id),
+    );
+    const runner = await makeRunner(engine.store, tenant, { rules, limits: LIVE_ONLY });
+    await runner.cycle();
+    const redeemed = (t: number): AuthEvent =>
+      eventAt(tenant, `redeemed ${t}`, t, {
+        kind: 'code_redeemed',
+        outcome: 'success',
+        client: { id: 'web-shop' },
+        tokens: [{ role: 'consumed', type: 'code', ref: exampleRef('ends early code') }],
+      });
+    await insertEvents(engine.store, [
+      call(tenant, 'stolen', 0, HOME),
+      call(tenant, 'stolen', 60, AWAY),
+      redeemed(0),
+      redeemed(60),
+    ]);
+    const found = async (): Promise<unknown[]> =>
+      (await readFindings(engine.store, tenant)).current.map((f) => f['rule_id']).sort();
+    let asked = 0;
+    const isOver = (): boolean => (asked += 1) > 1;
+    expect((await runner.cycle({ isUnhurried: false, isOver })).hasMore).toBe(true);
+    expect(await found()).toEqual(['access_token_replay']);
+    expect((await runner.cycle()).hasMore).toBe(false);
+    expect(await found()).toEqual(['access_token_replay', 'code_redeemed_twice']);
+  });
+
   it('finds at the second sign, and looks at every later use of that token alone', async () => {
     const tenant = 'second sign';
     const metrics = newMetrics();
