@@ -24,6 +24,7 @@ user() {
 password clickhouse_password
 password clickhouse_reader_password
 password grafana_admin_password
+password alertmanager_token
 user console
 user collector
 # Containers read them as users of their own. The folder stays closed to everybody else on this machine.

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { renderAlertmanagerConfig } from '../../alerts/alertmanager_config.ts';
 import { CLICKHOUSE_PLUGIN_VERSION } from '../../dashboards/clickhouse_query.ts';
 import { loadConfig } from '../../runtime/config.ts';
 import { packageRoot } from '../../runtime/paths.ts';
@@ -117,14 +118,15 @@ const namespaceOf = (name: string): string =>
 const listening: Record<string, readonly number[]> = {
   clickhouse: [8123],
   kafka: [9092],
-  alertmanager: [9093],
   grafana: [3000],
   grantscope: [
     ...[...read('deploy/nginx.conf').matchAll(/listen (\d+);/g)].map((m) => Number(m[1])),
-    ...(compose.services['prometheus']?.command ?? []).flatMap((c) => {
-      const port = /^--web\.listen-address=:(\d+)$/.exec(c)?.[1];
-      return port === undefined ? [] : [Number(port)];
-    }),
+    ...['prometheus', 'alertmanager']
+      .flatMap((name) => compose.services[name]?.command ?? [])
+      .flatMap((c) => {
+        const port = /^--web\.listen-address=(?:127\.0\.0\.1)?:(\d+)$/.exec(c)?.[1];
+        return port === undefined ? [] : [Number(port)];
+      }),
     ...['GRANTSCOPE_API_LISTEN', 'GRANTSCOPE_COLLECTOR_LISTEN'].map((key) =>
       Number(compose.services['grantscope']?.environment?.[key]?.split(':')[1]),
     ),
@@ -180,7 +182,7 @@ describe('docker-compose.yml', () => {
       }
       for (const [key, value] of Object.entries(s.environment ?? {})) {
         // No password stands in the file; where a program takes one, it is from a mounted secret.
-        if (/PASSWORD/.test(key)) {
+        if (/PASSWORD|TOKEN/.test(key)) {
           const secret = /^\/run\/secrets\/([a-z_]+)$/.exec(value)?.[1];
           expect(key).toMatch(/_FILE$/);
           expect(s.secrets).toContain(secret);
@@ -255,6 +257,39 @@ describe('docker-compose.yml', () => {
     expect(() => loadConfig({ ...environment, GRANTSCOPE_API_LISTEN: '0.0.0.0:7400' })).toThrow(
       /can be reached by others/,
     );
+  });
+
+  it('tells Grantscope what Alertmanager sent, at an address and with a token that both have', () => {
+    const { receivers } = parse(renderAlertmanagerConfig()) as {
+      receivers: {
+        webhook_configs?: {
+          url: string;
+          http_config?: { authorization: { credentials_file: string } };
+        }[];
+      }[];
+    };
+    const own = receivers
+      .flatMap((r) => r.webhook_configs ?? [])
+      .filter((w) => w.http_config !== undefined);
+    expect(own).toHaveLength(4);
+    const environment = compose.services['grantscope']?.environment ?? {};
+    for (const { url, http_config } of own) {
+      const file = http_config?.authorization.credentials_file ?? '';
+      expect(environment['GRANTSCOPE_ALERTMANAGER_TOKEN_FILE']).toBe(file);
+      const secret = file.replace('/run/secrets/', '');
+      for (const name of ['grantscope', 'alertmanager'])
+        expect(compose.services[name]?.secrets).toContain(secret);
+      const { host, pathname } = new URL(url);
+      expect(host).toBe(environment['GRANTSCOPE_API_LISTEN']);
+      expect(pathname).toBe('/api/v1/alertmanager/notifications');
+    }
+    // Alertmanager reaches it on loopback because it lives in the same namespace.
+    expect(namespaceOf('alertmanager')).toBe('grantscope');
+    const url = new URL(environment['ALERTMANAGER_URL'] ?? '');
+    expect([url.hostname, listening['grantscope']]).toEqual([
+      '127.0.0.1',
+      expect.arrayContaining([Number(url.port)]),
+    ]);
   });
 
   it('starts Kafka on request only, for as long as Grantscope does not take it', () => {
