@@ -41,8 +41,8 @@ class LongestFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    // Suites of their own: npm run test:keycloak, npm run test:kafka.
-    exclude: [...configDefaults.exclude, 'test/keycloak/**', 'test/kafka/**'],
+    // Suites of their own: npm run test:keycloak, test:kafka, test:alerts.
+    exclude: [...configDefaults.exclude, 'test/keycloak/**', 'test/kafka/**', 'test/alerts/**'],
     // The embedded engine is one per process, so files run in processes of their own.
     pool: 'forks',
     maxWorkers: 2,

@@ -192,9 +192,8 @@ export async function startMonitoredWorld(store: Store, tenant: string): Promise
       alertmanagerTokenFile: tokenFile,
       apiListen: { host: '127.0.0.1', port: apiPort },
       publicUrl: apiUrl,
-      sloIntervalMs: 500,
-      detectIntervalMs: 500,
-      segmentAgeMsMax: 200,
+      sloIntervalMs: 2_000,
+      detectIntervalMs: 2_000,
     },
   });
   const spawned = (program: string, args: readonly string[]): ChildProcess =>
