@@ -233,10 +233,13 @@ async function validateCall(call: ApiCall, options: ResourceServerOptions): Prom
         ? { status: 503, error: 'temporarily_unavailable', code }
         : { status: 401, error: 'invalid_token', code };
   }
+  const facts = callFacts(call, options);
   recorder.guard(() =>
     recorder.record(
       {
-        ...callFacts(call, options),
+        ...facts,
+        // How it was validated is of the validation, not of the call.
+        ext: { ...facts.ext, validation_mode: validation.mode },
         kind: validation.valid ? 'token_validated' : 'token_rejected',
         outcome: validation.valid ? 'success' : 'failure',
         error: validation.valid ? undefined : { code: validation.code },

@@ -19,9 +19,16 @@ export const REJECTION_CODES = [
 ] as const;
 export type RejectionCode = (typeof REJECTION_CODES)[number];
 
+/**
+ * Where a validation looked, which is what its latency is judged by: `fallback` is introspection because the local way could
+ * not tell. Told as `ext.validation_mode`.
+ */
+export type ValidationMode = 'local' | 'cache' | 'introspection' | 'fallback';
+
 /** What a resource server learnt of a token it accepted. */
 export interface AcceptedToken {
   readonly valid: true;
+  readonly mode?: ValidationMode | undefined;
   readonly client_id?: string | undefined;
   readonly subject?: string | undefined;
   readonly scopes?: readonly string[] | undefined;
@@ -34,6 +41,7 @@ export interface AcceptedToken {
 export interface RefusedToken {
   readonly valid: false;
   readonly code: RejectionCode;
+  readonly mode?: ValidationMode | undefined;
 }
 
 export type Validation = AcceptedToken | RefusedToken;

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { GrantscopeError } from '../../runtime/errors.ts';
-import { readSlos } from '../../store/queries/slos.ts';
+import { readSloBreakdown, readSlos } from '../../store/queries/slos.ts';
 import { defineRoutes, jsonRoute } from '../define_route.ts';
-import { SloList, SloView } from '../schemas/overview_view.ts';
+import { SloDetail, SloList } from '../schemas/overview_view.ts';
 import { Identifier } from '../schemas/primitives.ts';
 
 export default defineRoutes({
@@ -21,9 +21,9 @@ export default defineRoutes({
       method: 'get',
       path: '/api/v1/slos/{id}',
       operationId: 'getSlo',
-      summary: 'One service level.',
+      summary: 'One service level, with what its counts are made of and how they went.',
       params: z.strictObject({ id: Identifier }),
-      response: SloView,
+      response: SloDetail,
       problems: [404],
       handle: async ({ scope }, { params }) => {
         const [slo] = await readSlos(scope, params.id);
@@ -32,7 +32,7 @@ export default defineRoutes({
             'not_found',
             'path.id: no service level with this id has been computed',
           );
-        return slo;
+        return { ...slo, ...(await readSloBreakdown(scope, slo.slo_id, slo.watermark)) };
       },
     }),
   ],

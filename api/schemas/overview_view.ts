@@ -12,14 +12,22 @@ export const SloView = z
     description: z.string(),
     owner: z.string(),
     runbook: z.string(),
-    /** Share of good events that is promised, 0-1. */
+    /** ratio, propagation, counted or indicator. */
+    measure: z.string(),
+    /** Share of good events that is promised, 0-1; for `counted` the occurrences that are allowed; 0 for an indicator. */
     objective: z.number(),
     window: z.string(),
-    /** met, breached, unmeasured or no_traffic. */
+    /** met, breached, unmeasured, no_traffic; measured for an indicator. */
     state: z.string(),
     good: z.number(),
     bad: z.number(),
     excluded: z.number(),
+    unclassified: z.number(),
+    /** What corrections took out of the window: good and bad events, and minutes. */
+    corrected_events: z.number(),
+    corrected_minutes: z.number(),
+    /** Named figures of an indicator. */
+    figures: z.record(z.string(), z.number()),
     /** 1 = untouched, 0 = spent, negative = overspent; null where unmeasured. */
     budget_remaining: z.number().nullable(),
     /** Share of the window that has data, 0-1. */
@@ -34,6 +42,26 @@ export const SloView = z
   })
   .meta({ id: 'Slo' });
 export type SloView = z.infer<typeof SloView>;
+
+const classes = {
+  good: z.number(),
+  bad: z.number(),
+  excluded: z.number(),
+  unclassified: z.number(),
+};
+
+export const SloDetail = SloView.extend({
+  /** Counts of the day before the watermark by dimension, those with most bad events first. */
+  split: z.array(
+    z.object({
+      dimension: z.string(),
+      values: z.array(z.object({ value: z.string(), ...classes })),
+    }),
+  ),
+  /** Counts by hour over the window, for a burn-down; hours without events are absent. */
+  series: z.array(z.object({ hour: Time, ...classes })),
+}).meta({ id: 'SloDetail' });
+export type SloDetail = z.infer<typeof SloDetail>;
 
 export const SloList = z.object({ items: z.array(SloView) }).meta({ id: 'SloList' });
 export type SloList = z.infer<typeof SloList>;

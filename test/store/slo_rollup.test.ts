@@ -10,6 +10,7 @@ import { isClassified, type IndicatorSli, type SloDefinition } from '../../model
 import { param, sql } from '../../model/sql.ts';
 import type { Store } from '../../store/client.ts';
 import { insertEvents } from '../../store/insert.ts';
+import { readSloBreakdown, type SloBreakdown } from '../../store/queries/slos.ts';
 import { openTestStore } from '../harness.ts';
 
 let store: Store;
@@ -134,6 +135,80 @@ describe('the rollup of the SLIs', () => {
     ).toEqual([{ n: 1 }]);
     await syncRollup(store, slos);
     expect(await counted('leftover', 'login_success')).toBe(1);
+  });
+});
+
+describe('readSloBreakdown', () => {
+  it('splits the last day and gives hours of 30 days, without the minutes that a correction touches', async () => {
+    const tenant = 'breakdown';
+    const at = Date.parse('2026-01-05T12:00:00Z');
+    const call = (minutesAgo: number, service: string, mode: string, ms: number): AuthEvent =>
+      completeEvent({
+        event_id: randomUUID(),
+        tenant,
+        time: BigInt(at - minutesAgo * 60_000) * 1_000_000n,
+        kind: 'token_validated',
+        outcome: 'success',
+        endpoint: 'api',
+        resource: [service],
+        source: { id: 'otlp' },
+        http: { duration_ms: ms },
+        ext: { validation_mode: mode },
+      });
+    await insertEvents(store, [
+      call(0, 'orders', 'local', 10),
+      call(5, 'orders', 'local', 50),
+      call(65, 'stock', 'introspection', 199),
+      call(66, 'stock', 'introspection', 200),
+      call(3 * 1_440, 'stock', 'cache', 49),
+      call(31 * 1_440, 'stock', 'cache', 49),
+    ]);
+    const read = (): Promise<SloBreakdown> =>
+      readSloBreakdown({ store, tenant }, 'token_validation_latency', '2026-01-05T12:00:30.000Z');
+    const zero = { excluded: 0, unclassified: 0 };
+    const before = await read();
+    expect(before.split).toEqual([
+      {
+        dimension: 'service',
+        values: [
+          { value: 'orders', good: 1, bad: 1, ...zero },
+          { value: 'stock', good: 1, bad: 1, ...zero },
+        ],
+      },
+      {
+        dimension: 'mode',
+        values: [
+          { value: 'introspection', good: 1, bad: 1, ...zero },
+          { value: 'local', good: 1, bad: 1, ...zero },
+        ],
+      },
+      { dimension: 'subject_type', values: [{ value: 'unknown', good: 2, bad: 2, ...zero }] },
+      { dimension: 'source_id', values: [{ value: 'otlp', good: 2, bad: 2, ...zero }] },
+    ]);
+    expect(before.series).toEqual([
+      { hour: '2026-01-02T12:00:00Z', good: 1, bad: 0, ...zero },
+      { hour: '2026-01-05T10:00:00Z', good: 1, bad: 1, ...zero },
+      { hour: '2026-01-05T11:00:00Z', good: 0, bad: 1, ...zero },
+      { hour: '2026-01-05T12:00:00Z', good: 1, bad: 0, ...zero },
+    ]);
+    await store.insertRows('grantscope.slo_corrections', [
+      {
+        tenant,
+        correction_id: randomUUID(),
+        slo_id: 'token_validation_latency',
+        from_time: '2026-01-05 11:55:30',
+        to_time: '2026-01-05 12:00:00',
+        reason: 'maintenance',
+        approver: 'sre-lead',
+        withdrawn_at: '1970-01-01 00:00:00.000',
+        updated_at: '2026-01-05 12:00:00.000',
+      },
+    ]);
+    expect((await read()).series.map((row) => [row.hour, row.good + row.bad])).toEqual([
+      ['2026-01-02T12:00:00Z', 1],
+      ['2026-01-05T10:00:00Z', 2],
+      ['2026-01-05T12:00:00Z', 1],
+    ]);
   });
 });
 
