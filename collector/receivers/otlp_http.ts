@@ -202,6 +202,7 @@ async function store(
   }
   count.timesReplaced.inc({ signal }, mapped.timesReplaced);
   count.textsCut.inc({ signal }, mapped.textsCut);
+  count.redacted.inc({ signal }, mapped.redacted);
   count.attributesCut.inc({ signal }, mapped.attributesCut);
   return partial;
 }
@@ -246,6 +247,7 @@ interface RecordCounters {
   readonly records: Counter;
   readonly timesReplaced: Counter;
   readonly textsCut: Counter;
+  readonly redacted: Counter;
   readonly attributesCut: Counter;
 }
 type Counter = ReturnType<Metrics['counter']>;
@@ -270,6 +272,11 @@ function createRecordCounters(metrics: Metrics): RecordCounters {
     textsCut: metrics.counter(
       'grantscope_otlp_texts_cut_total',
       'Names, messages and log bodies that were longer than is stored.',
+      ['signal'],
+    ),
+    redacted: metrics.counter(
+      'grantscope_otlp_values_redacted_total',
+      'Texts and attributes of spans and log records that were hashed, scrubbed, cut or dropped; their auth events count by source.',
       ['signal'],
     ),
   };

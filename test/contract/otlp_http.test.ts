@@ -524,6 +524,16 @@ describe('rows', () => {
     expect(await counterValues('grantscope_otlp_texts_cut_total')).toEqual({ logs: 1 });
   });
 
+  test('what redaction changed is counted: texts and attributes, and nothing of a clean record', async () => {
+    await server.send('/v1/logs', logsToProtobuf(group([log({ body: 'hello' })])), PROTOBUF);
+    expect(await counterValues('grantscope_otlp_values_redacted_total')).toEqual({ logs: 0 });
+    const secret = `Bearer ${'a1B2'.repeat(10)}`;
+    const attributes = { authorization: secret, password: 'hunter2', 'http.route': '/token' };
+    const body = `sent ${secret}`;
+    await server.send('/v1/logs', logsToProtobuf(group([log({ body, attributes })])), PROTOBUF);
+    expect(await counterValues('grantscope_otlp_values_redacted_total')).toEqual({ logs: 3 });
+  });
+
   test.each(['protobuf', 'JSON'])(
     'values of 10 MB cost nobody the batch (%s)',
     async (encoding) => {

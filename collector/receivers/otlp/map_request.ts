@@ -9,9 +9,11 @@ import type { Attributes, OtlpResourceGroup, OtlpScope } from './types.ts';
 
 /** What the mapping needs of the scrubber (collector/processors/scrub.ts). */
 export interface OtlpScrubber {
-  scrubText(text: string, maxLength?: number): { readonly text: string };
+  scrubText(text: string, maxLength?: number): { readonly text: string; readonly changed: boolean };
   scrubAttributes(attributes: Readonly<Record<string, unknown>>): {
     readonly attributes: Record<string, string>;
+    /** Names of those that changed. */
+    readonly redacted: readonly string[];
     readonly cut: number;
   };
 }
@@ -44,6 +46,8 @@ export interface MappedRequest<Row> {
   textsCut: number;
   /** Attributes beyond `ATTRIBUTES_MAX` that were dropped. */
   attributesCut: number;
+  /** Texts and attributes of which something was hashed, scrubbed or dropped; cut ones among them. */
+  redacted: number;
 }
 
 /** Redacted facts that all records of a scope share. */
@@ -107,6 +111,7 @@ export function mapRequest<R, Row>(
     timesReplaced: 0,
     textsCut: 0,
     attributesCut: 0,
+    redacted: 0,
   };
   const time = (ns: bigint): bigint => {
     const storable = storableTime(ns, context.receivedAt);
@@ -115,9 +120,10 @@ export function mapRequest<R, Row>(
   };
   const text = (value: string, lengthMax = TEXT_LENGTH_MAX): string => {
     if (value === '') return '';
-    const scrubbed = context.scrubber.scrubText(value, lengthMax).text;
-    if (scrubbed.length >= lengthMax - 1 && value.length > lengthMax) mapped.textsCut += 1;
-    return scrubbed;
+    const scrubbed = context.scrubber.scrubText(value, lengthMax);
+    if (scrubbed.changed) mapped.redacted += 1;
+    if (scrubbed.text.length >= lengthMax - 1 && value.length > lengthMax) mapped.textsCut += 1;
+    return scrubbed.text;
   };
   const attributes = (all: Attributes): TextAttributes => {
     const keys = Object.keys(all);
@@ -125,6 +131,7 @@ export function mapRequest<R, Row>(
     mapped.attributesCut += Math.max(0, keys.length - ATTRIBUTES_MAX);
     const scrubbed = context.scrubber.scrubAttributes(values);
     mapped.textsCut += scrubbed.cut;
+    mapped.redacted += scrubbed.redacted.length;
     return scrubbed.attributes;
   };
   let expandedBytes = 0;
