@@ -752,5 +752,22 @@ export default defineDetector<Params>({
       ],
       expect: [],
     },
+    {
+      name: 'replay: the second request tells no key',
+      events: [call(0, 'r1', HOME), call(20, 'r2', AWAY, { binding_thumbprint: '' })],
+      expect: [
+        ((told) => ({ ...told, evidence: { ...told.evidence, key: '' } }))(
+          finding(
+            'replay',
+            true,
+            [
+              { t: 0, verdict: 'first' },
+              { t: 20, verdict: 'replay', net: AWAY },
+            ],
+            20,
+          ),
+        ),
+      ],
+    },
   ],
 });

@@ -57,12 +57,7 @@ const urisOf = (event: AuthEvent): string[] =>
 
 /** Whether a registration lets the server send codes there; some servers register patterns. */
 function accepts(registered: readonly string[], uri: string): boolean {
-  if (isRegisteredRedirect(uri, registered)) return true;
-  return registered.some((r) =>
-    r.endsWith('*') && r.indexOf('*') === r.length - 1
-      ? uri.startsWith(r.slice(0, -1))
-      : r.includes('*') && matchesPattern(uri, r),
-  );
+  return isRegisteredRedirect(uri, registered) || registered.some((r) => matchesPattern(uri, r));
 }
 
 /** What somebody had to own for a URI: its domain, or the scheme of a native app. */

@@ -14,6 +14,9 @@ const CONFIDENCE_ALONE =
   'The severity is the same; the confidence alone differs, which examples do not state.';
 const SUCCESSES = 'The query of histories reads successes alone.';
 const SORTED = 'The engine sorts the events of a finding.';
+const WHOLE_MINUTES =
+  'Windows, and the pauses between what they show, are counted in whole minutes: a millisecond changes none.';
+const NOT_READ = 'The query of histories reads no other rows.';
 const ONE_ROW = 'There is one such row for each entity.';
 
 /**
@@ -334,6 +337,175 @@ export const EQUIVALENT: Readonly<Record<string, readonly Equivalence[]>> = {
         "excessOf: 6749 section 3.3). if ([event.outcome !== 'success' || asked.length === 0 -> (event.outcome !== 'success')]) return []; if",
         "excessOf: 6749 section 3.3). if ([event.outcome !== 'success' || asked.length === 0 -> (asked.length === 0)]) return []; if",
         'excessOf: || asked.length === [0 -> (-1)]) return []; if',
+      ],
+    },
+  ],
+  binding_mismatch: [
+    {
+      why: IN_BACKTEST,
+      mutants: [
+        'LATE_MS: = 600[_000 -> 001]',
+        'LATE_MS: = [600_000 -> (599999)]',
+        'Parameters: .max(2_592_000_000).default(86[_400_000 -> 400001]), exclude_clients:',
+        'Parameters: 0).max(2_592_000_000).default([86_400_000 -> (86399999)]), exclude_clients:',
+        'timeBounds: life)} AND time >[= -> ] if(${kindIn(ISSUING)},',
+        'timeBounds: return sql`time <[= -> ] ${afterNews(scope, life)}',
+      ],
+    },
+    {
+      why: WIDER,
+      mutants: [
+        "candidates: HAVING minIf(${key}, ${key} [! -> ]= '') != maxIf(${key}, ${key}",
+        "candidates: '') != maxIf(${key}, ${key} [! -> ]= '') OR (max(${key})",
+      ],
+    },
+    {
+      why: NOT_READ,
+      mutants: [
+        "verdictOf: return undefined; if ([event.binding === 'none' && isKind(event, AS_KINDS -> (event.binding === 'none'])) return 'bearer'; if",
+        "verdictOf: return 'bearer'; if ([event.binding_thumbprint === '' || event.binding_thumbprint === issue.binding_thumbprint -> (event.binding_thumbpri... (2)",
+      ],
+    },
+  ],
+  clock_skew: [
+    {
+      why: WHOLE_MINUTES,
+      mutants: [
+        'Parameters: 0_000).max(3_600_000).default([300_000 -> (299999)]), /** Tokens refused for',
+        'Parameters: 000).max(86_400_000).default(1[_800_000 -> 800001]), /** Codes of',
+        'Parameters: 0).max(604_800_000).default(86[_400_000 -> 400001]), /** How long a host must',
+        'Parameters: n(0).max(604_800_000).default([3_600_000 -> (3599999)]), /** So many callers with',
+      ],
+    },
+    { why: ONE_ROW, mutants: ['crossings: const heard = Math.m[in -> ax](...seriesOf(facts,'] },
+    {
+      why: 'What is counted is more than nothing.',
+      mutants: ['crossings: * (baseline ?? [0 -> (-1)])) found.set(minute, {'],
+    },
+  ],
+  dpop_proof_replay: [
+    {
+      why: WIDER,
+      mutants: [
+        "candidates: OR minIf(event_id, kind [ -> !]= 'token_validated') !=",
+        "candidates: != maxIf(event_id, kind [ -> !]= 'token_validated') OR",
+      ],
+    },
+    {
+      why: 'It is how much evidence shows at most.',
+      mutants: [
+        'evaluate: REQUESTS_LISTED_MAX - [1 -> 2]) .map((r) =>',
+        'evaluate: REQUESTS_LISTED_MAX - [1 -> (0)]) .map((r) =>',
+      ],
+    },
+    {
+      why: 'One key, or none, makes one group.',
+    },
+  ],
+  first_privileged_scope: [
+    {
+      why: 'It is how much is read at most.',
+      mutants: [
+        'history: event_id LIMIT ${param.uint([2 -> 3] * PAIRS_MAX)} BY entity`;',
+        'history: event_id LIMIT ${param.uint([2 -> (1)] * PAIRS_MAX)} BY entity`;',
+      ],
+    },
+    {
+      why: 'It is what is told where none of the others holds.',
+      mutants: ["GRAVEST_FIRST: without 'new_client'"],
+    },
+  ],
+  introspection_outage: [
+    {
+      why: WHOLE_MINUTES,
+      mutants: [
+        'Parameters: 0_000).max(3_600_000).default([300_000 -> (299999)]), /** Share of failed',
+        'Parameters: 000).max(86_400_000).default(1[_800_000 -> 800001]), /** Codes of',
+        'toSignal: / 60[_000 -> 001]) + 1; const names = (name:',
+      ],
+    },
+  ],
+  redirect_lookalike: [
+    {
+      why: 'An empty host is like no other.',
+      mutants: [
+        "hostTricks: Params): Trick[] { if ([host === '' || isIpLiteral(host -> (isIpLiteral(host)]) || isLoopbackHost(host))",
+      ],
+    },
+    {
+      why: 'An empty URI has no parts.',
+      mutants: [
+        "tricksOf: = event.redirect_uri; if ([uri === '' || !isUnregistered(event, clients -> (!isUnregistered(event, clients)])) return []; if",
+      ],
+    },
+    {
+      why: 'Two domains of no distance read alike, which is told before.',
+      mutants: ['distanceLimit: < NAME_LENGTH_MIN) return [0 -> (-1)]; return name.length <'],
+    },
+  ],
+  redirect_uri_risky: [
+    {
+      why: NOT_READ,
+      mutants: [
+        "counts: === 'success'; return [event.outcome !== 'failure' && event.outcome !== 'denied' -> (event.outcome !== 'failure')];",
+        "counts: === 'success'; return [event.outcome !== 'failure' && event.outcome !== 'denied' -> (event.outcome !== 'denied')];",
+        'evaluate: (e) => [counts(e) && risksOf(e, params).length > 0 -> (risksOf(e, params).length > 0)], ); return',
+      ],
+    },
+    {
+      why: 'An empty URI has no traits.',
+      mutants: [
+        "traitsOf: Params): Trait[] { if ([uri === '' || params.allowed_patterns.some((p) => matchesPattern(uri, p -> (params.allowed_patterns.some((p) => m...",
+      ],
+    },
+  ],
+  session_on_two_devices: [
+    {
+      why: IN_BACKTEST,
+      mutants: [
+        'Parameters: .max(2_592_000_000).default(86[_400_000 -> 400001]), exclude_clients:',
+        'Parameters: 0).max(2_592_000_000).default([86_400_000 -> (86399999)]), exclude_clients:',
+      ],
+    },
+    {
+      why: WIDER,
+      mutants: [
+        "candidates: net_ua_family [! -> ]= '') != maxIf(net_ua_family,",
+        "candidates: net_ua_family [! -> ]= '') OR minIf(system,",
+        "candidates: OR minIf(system, system [! -> ]= '') != maxIf(system, system",
+        "candidates: '') != maxIf(system, system [! -> ]= ''))`;",
+      ],
+    },
+    {
+      why: NOT_READ,
+      mutants: [
+        "isTelling: return false; return [tellsUserNetwork(event) && event.net.user_agent + event.net.ua_family !== '' -> (tellsUserNetwork(event))];",
+      ],
+    },
+    {
+      why: 'Two browsers are another device already; what is said of the system beside changes the confidence alone.',
+      mutants: [
+        "isOneSystem: true; const isOneBrowser = [a.browser !== '' && a.browser === b.browser -> (a.browser !== '')]; return ( isOneBrowser",
+      ],
+    },
+  ],
+  token_endpoint_storm: [
+    {
+      why: WHOLE_MINUTES,
+      mutants: [
+        'Parameters: 0_000).max(3_600_000).default([300_000 -> (299999)]), /** Share of the token',
+        'Parameters: 000).max(86_400_000).default(1[_800_000 -> 800001]), /** How the route of a',
+        'toSignal: / 60[_000 -> 001]) + 1; const all =',
+      ],
+    },
+  ],
+  validation_fail_open: [
+    {
+      why: WHOLE_MINUTES,
+      mutants: [
+        'Parameters: 0_000).max(3_600_000).default([300_000 -> (299999)]), /** Calls within the',
+        'Parameters: 000).max(86_400_000).default(1[_800_000 -> 800001]), /** Codes of',
+        'toSignal: / 60[_000 -> 001]) + 1; const names = (what:',
       ],
     },
   ],
