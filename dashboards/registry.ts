@@ -20,7 +20,6 @@ const Query = z.discriminatedUnion('language', [
     text: z.string().min(1),
     kind: z.enum(['instant', 'range']),
     legend: z.string(),
-    exemplars: z.boolean().optional(),
   }),
 ]);
 

@@ -151,7 +151,6 @@ function target(panel: PanelDefinition, index: number): cog.Builder<cog.Dataquer
     .datasource(datasourceOf(query))
     .expr(query.text)
     .legendFormat(query.legend);
-  if (query.exemplars === true) builder.exemplar(true);
   return query.kind === 'instant'
     ? builder.instant().format(prometheus.PromQueryFormat.Table)
     : builder.range();

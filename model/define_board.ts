@@ -20,8 +20,6 @@ export type PanelQuery =
       readonly kind: 'instant' | 'range';
       /** Name of the series, with `{{label}}`. */
       readonly legend: string;
-      /** True: the histogram behind it has exemplars, which lead to a trace each. Default: false. */
-      readonly exemplars?: boolean;
     };
 
 /** A line or a change of colour at a value: the colour holds from the value on. */

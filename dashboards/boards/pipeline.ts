@@ -197,21 +197,12 @@ GROUP BY time ORDER BY time`),
         },
         {
           title: 'API latency, P95',
-          description:
-            'Time in which the API and the console are answered. Where traces are on, exemplars lead to the slow request.',
+          description: 'Time in which requests to the API and the console are answered.',
           kind: 'timeseries',
           unit: 's',
           width: 12,
           height: 8,
-          queries: [
-            {
-              language: 'promql',
-              kind: 'range',
-              legend: 'P95',
-              text: p95('grantscope_api_request_duration_seconds'),
-              exemplars: true,
-            },
-          ],
+          queries: [metric(p95('grantscope_api_request_duration_seconds'), 'P95')],
         },
         {
           title: 'Inserts into the store, P95',

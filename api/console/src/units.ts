@@ -13,7 +13,7 @@ export function inUnit(value: number | null, unit: string): string {
   if (unit === 's') return Math.abs(value) < 1 ? `${plain(value * 1_000)} ms` : `${plain(value)} s`;
   if (unit === 'reqps') return `${plain(value)}/s`;
   if (unit === 'bytes') {
-    const step = value === 0 ? 0 : Math.min(4, Math.floor(Math.log2(Math.abs(value)) / 10));
+    const step = binaryStep(value);
     return `${plain(value / 2 ** (10 * step))} ${BYTES[step] ?? ''}`;
   }
   return plain(value);
@@ -24,8 +24,21 @@ function plain(value: number): string {
   return text.replace('-', '\u2212');
 }
 
-/** Round values from 0 (or below) to `max`, about four. */
-export function ticksOf(min: number, max: number): readonly number[] {
+/** Round values from `min` to `max`, about four; of bytes, round in the binary unit that is shown. */
+export function ticksOf(min: number, max: number, unit: string): readonly number[] {
+  if (unit === 'bytes') {
+    const scale = 2 ** (10 * binaryStep(max));
+    return decimalTicks(min / scale, max / scale).map((v) => v * scale);
+  }
+  return decimalTicks(min, max);
+}
+
+function binaryStep(value: number): number {
+  const steps = Math.floor(Math.log2(Math.max(1, Math.abs(value))) / 10);
+  return Math.min(BYTES.length - 1, steps);
+}
+
+function decimalTicks(min: number, max: number): readonly number[] {
   const span = max - min || 1;
   const raw = span / 4;
   const size = 10 ** Math.floor(Math.log10(raw));

@@ -107,8 +107,11 @@ function pathOf(series: Series, stepMs: number, x: Frame['x'], y: (v: number) =>
     path += `${ms - last > stepMs * 3.5 ? 'M' : 'L'}${x(ms).toFixed(1)} ${y(value).toFixed(1)}`;
     last = ms;
   }
-  // A point without neighbours is drawn as a dot (round line caps).
-  return path.replaceAll(/M([\d.-]+) ([\d.-]+)(?=M|$)/g, 'M$1 $2h0.01');
+  // A point without neighbours is drawn as a ring, since a line of no length is not seen.
+  return path.replaceAll(
+    /M([\d.-]+) ([\d.-]+)(?=M|$)/g,
+    'M$1 $2m-2 0a2 2 0 1 0 4 0a2 2 0 1 0 -4 0',
+  );
 }
 
 /** The time under the pointer; undefined beside the axes. */
@@ -133,7 +136,7 @@ function ValueAxis(props: {
 }): JSX.Element {
   return (
     <g class="grid">
-      {ticksOf(props.min, props.max).map((v) => (
+      {ticksOf(props.min, props.max, props.unit).map((v) => (
         <g key={v}>
           <line x1={PAD.left} x2={props.width - PAD.right} y1={props.y(v)} y2={props.y(v)} />
           <text x={PAD.left - 6} y={props.y(v) + 4} text-anchor="end">

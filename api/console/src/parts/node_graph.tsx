@@ -3,9 +3,9 @@ import type { BoardPanel, PanelData, PanelFrame } from '../../../schemas/board_v
 import { shortRef } from '../format.ts';
 import { Scrolled } from './charts.tsx';
 
-const COLUMN = 210;
+const COLUMN = 250;
 const ROW = 64;
-const BOX = { width: 164, height: 48 };
+const BOX = { width: 204, height: 48 };
 
 interface Node {
   readonly id: string;
