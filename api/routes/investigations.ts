@@ -101,7 +101,9 @@ function relationOf(
 /** Told of a family's session, grant or subject, and of none of its tokens. */
 function isContext(event: EventSummary, target: Target): boolean {
   return (
-    target.type === 'family' && event.tokens.length === 0 && CONTEXT_KINDS.includes(event.kind)
+    target.type === 'family' &&
+    event.tokens.length === 0 &&
+    CONTEXT_KINDS.some((k) => k === event.kind)
   );
 }
 

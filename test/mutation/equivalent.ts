@@ -398,9 +398,6 @@ export const EQUIVALENT: Readonly<Record<string, readonly Equivalence[]>> = {
         'evaluate: REQUESTS_LISTED_MAX - [1 -> (0)]) .map((r) =>',
       ],
     },
-    {
-      why: 'One key, or none, makes one group.',
-    },
   ],
   first_privileged_scope: [
     {
