@@ -3,6 +3,7 @@ import { Kafka, logLevel, type SASLOptions } from 'kafkajs';
 import { GrantscopeError } from '../../runtime/errors.ts';
 import type { KafkaSettings } from '../../runtime/kafka_settings.ts';
 import type { Log } from '../../runtime/log.ts';
+import { registerCodecs } from './compression.ts';
 
 /** The name that brokers see in their logs. */
 const CLIENT_ID = 'grantscope';
@@ -10,6 +11,7 @@ const CONNECT_MS_MAX = 10_000;
 
 /** A client for the brokers of the settings. Throws `config_invalid` where a file cannot be read. */
 export function openKafka(settings: KafkaSettings, log: Log): Kafka {
+  registerCodecs();
   const { brokers, ca_file } = settings;
   const ca = ca_file === undefined ? undefined : [readSecret('ca_file', ca_file)];
   const sasl = saslOf(settings);

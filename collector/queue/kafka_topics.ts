@@ -52,6 +52,7 @@ export async function startKafkaTopics(
       try {
         await consume(consumer, deps, metrics, stopping.signal);
       } catch (error) {
+        metrics.restarts.inc();
         log.error({ reason: messageOf(error) }, 'kafka: the consumer ended; starting it again');
       }
       await consumer.disconnect().catch(() => undefined);
@@ -201,6 +202,10 @@ function kafkaMetrics(metrics: Metrics) {
       'grantscope_kafka_messages_waiting',
       'Messages of a partition behind the last one taken.',
       ['topic', 'partition'],
+    ),
+    restarts: metrics.counter(
+      'grantscope_kafka_consumer_restarts_total',
+      'Times the consumer gave up and was started again: brokers that do not answer, or a batch whose compression cannot be read.',
     ),
     rebalances: metrics.counter(
       'grantscope_kafka_rebalances_total',
