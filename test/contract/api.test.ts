@@ -17,6 +17,7 @@ import type {
 } from '../../api/schemas/investigation_view.ts';
 import type { Overview, SloView } from '../../api/schemas/overview_view.ts';
 import { startApi, loadRoutes, type Api } from '../../api/main.ts';
+import { registerReportOperations } from '../../cli/report/operations.ts';
 import { STREAM_CLIENTS_MAX } from '../../api/limits.ts';
 import { ProblemView } from '../../api/openapi.ts';
 import { SEVERITIES, type Finding } from '../../model/finding.ts';
@@ -69,6 +70,7 @@ const MANY: readonly Finding[] = Array.from({ length: 25 }, (_, i) =>
 beforeAll(async () => {
   opened = await openTestStore();
   runtime = testRuntime(opened.dataDir, { clock });
+  registerReportOperations(runtime, opened.store);
   await seedStory(opened.store, START_MS);
   // The same events again under another tenant: nothing of them may ever show.
   await insertEvents(
@@ -897,6 +899,7 @@ describe('the OpenAPI document', () => {
   };
   const bodies: Readonly<Record<string, unknown>> = {
     '/api/v1/hash': { value: 'x' },
+    '/api/v1/postmortems': { from: '2026-03-01T00:00:00Z', to: '2026-03-02T00:00:00Z' },
     '/api/v1/operations/{name}': {},
     '/api/v1/findings/{id}/dispositions': { disposition: 'true_positive', author: 'ann' },
     '/api/v1/suppressions': {

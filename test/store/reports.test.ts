@@ -50,11 +50,12 @@ const ledger = (
   kind: PartialEvent['kind'],
   role: 'issued' | 'presented' | 'revoked',
   ref: string,
+  family = id('f', 1),
 ): Omit<PartialEvent, 'event_id' | 'time'> => ({
   kind,
   outcome: 'success',
   client: { id: 'shop-web', name: '' },
-  tokens: [{ role, type: 'refresh', ref, family_ref: id('f', 1) }],
+  tokens: [{ role, type: 'refresh', ref, family_ref: family }],
 });
 
 /** The week from Monday, 2 March, and the one before. */
@@ -90,6 +91,10 @@ function world(): PartialEvent[] {
     event('2026-03-06T12:00:30Z', ledger('api_accessed', 'presented', id('a', 1))),
     event('2026-03-06T12:01:00Z', ledger('token_revoked', 'revoked', id('a', 1))),
     event('2026-03-06T12:01:05Z', ledger('api_accessed', 'presented', id('a', 1))),
+    // Another in January, of which nothing was accepted after the revocation; that it was revoked twice is no use.
+    event('2026-01-10T12:00:00Z', ledger('api_accessed', 'presented', id('a', 3), id('f', 3))),
+    event('2026-01-10T12:01:00Z', ledger('token_revoked', 'revoked', id('a', 3), id('f', 3))),
+    event('2026-01-10T12:02:00Z', ledger('token_revoked', 'revoked', id('a', 3), id('f', 3))),
     // The neighbour's are never counted.
     event('2026-03-03T10:00:00Z', failed('shop-web', 'invalid_grant'), 'neighbour'),
   ];
@@ -115,6 +120,7 @@ async function seedFindings(): Promise<void> {
     makeFinding({ finding_id: id('1', 3), ...plain, ...day('2026-02-24') }),
     makeFinding({ finding_id: id('1', 4), ...plain, ...day('2026-02-25') }),
     makeFinding({ finding_id: id('1', 5), state: 'superseded', ...day('2026-03-06') }),
+    makeFinding({ finding_id: id('1', 7), token_refs: [id('a', 3)], ...day('2026-01-10') }),
     makeFinding({ finding_id: id('1', 6), tenant: 'neighbour', ...day('2026-03-06') }),
   ]);
   const judged = {
@@ -228,11 +234,16 @@ const REGISTRATIONS: NonNullable<ReportInput['registrations']> = [
 async function reportOf(
   kind: ReportKind,
   given: { from?: string; to?: string; tenant?: string },
-  registrations: ReportInput['registrations'] = REGISTRATIONS,
+  registrations: ReportInput['registrations'] | null = REGISTRATIONS,
 ): Promise<Report> {
   const scope: Scope = { store: opened.store, tenant: given.tenant ?? 'default' };
   const period = periodOf(kind, given, NOW_MS);
-  const report = await buildReport(scope, { kind, ...period, nowMs: NOW_MS, registrations });
+  const report = await buildReport(scope, {
+    kind,
+    ...period,
+    nowMs: NOW_MS,
+    registrations: registrations ?? undefined,
+  });
   // What the schema does not name must not be there either.
   expect(Report.parse(report)).toEqual(report);
   return report;
@@ -339,11 +350,11 @@ it('writes the quarter: time to contain, months, judgements', async () => {
   const { content } = report;
   if (content.kind !== 'quarterly') throw new Error(content.kind);
   expect(content.containment).toEqual({
-    incidents: 1,
+    incidents: 2,
     drills: 1,
-    contained: 1,
+    contained: 2,
     median_seconds_to_detect: 40,
-    median_seconds_to_contain: 65,
+    median_seconds_to_contain: 62.5,
     longest_seconds_to_contain: 65,
     list: [
       {
@@ -357,6 +368,18 @@ it('writes the quarter: time to contain, months, judgements', async () => {
         last_accepted_at: '2026-03-06T12:01:05.000000000Z',
         seconds_to_detect: 40,
         seconds_to_contain: 65,
+      },
+      {
+        finding_id: id('1', 7),
+        rule_id: 'refresh_token_reuse',
+        severity: 'high',
+        is_drill: false,
+        first_event: '2026-01-10T12:00:00.000Z',
+        detected_at: '2026-01-10T12:00:40.000Z',
+        revoked_at: '2026-01-10T12:01:00.000000000Z',
+        last_accepted_at: null,
+        seconds_to_detect: 40,
+        seconds_to_contain: 60,
       },
     ],
     not_listed: 0,
@@ -376,6 +399,7 @@ it('writes the quarter: time to contain, months, judgements', async () => {
   expect(
     content.months.map((m) => [m.month, m.requests, m.failures, m.findings, m.findings_high]),
   ).toEqual([
+    ['2026-01', 3, 0, 1, 1],
     ['2026-02', 1, 0, 2, 0],
     ['2026-03', 13, 7, 2, 1],
   ]);
@@ -394,7 +418,7 @@ it('names no person and quotes nobody', async () => {
 });
 
 it.each(['weekly', 'monthly', 'quarterly'] as const)('has a %s report of nothing', async (kind) => {
-  const report = await reportOf(kind, { tenant: 'nobody' }, undefined);
+  const report = await reportOf(kind, { tenant: 'nobody' }, null);
   expect(report.events).toEqual({ current: 0, previous: 0, change_percent: null });
   await expect(toMarkdown(reportDocument(report))).toMatchFileSnapshot(golden(`empty_${kind}.md`));
 });
