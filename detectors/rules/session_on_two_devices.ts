@@ -402,6 +402,7 @@ export default defineDetector<Params>({
     })),
     {
       name: 'fires: two systems, of which no browser is known, are no desktop page',
+      parameters: { known_tools: ['curl'] },
       events: [
         visit(0, { ...HOME, user_agent: ANDROID }),
         visit(60, { ...AWAY, user_agent: DESKTOP }),
