@@ -124,7 +124,7 @@ async function reuse({ store, tenant, endMs }: Scope, slo: IndicatorSli): Promis
     days = 0,
   } = await one(
     { store, tenant, endMs },
-    sql`SELECT sumIf(n, at >= ${day}) AS recent, sumIf(n, at < ${day}) AS earlier, (SELECT least(${param.uint(BASELINE_DAYS)}, dateDiff('second', min(minute), ${day}) / 86400) FROM grantscope.event_minutes WHERE tenant = ${param.string(tenant)}) AS days FROM (
+    sql`SELECT sumIf(n, at >= ${day}) AS recent, sumIf(n, at < ${day}) AS earlier, (SELECT least(toFloat64(${param.uint(BASELINE_DAYS)}), dateDiff('second', min(minute), ${day}) / 86400) FROM grantscope.event_minutes WHERE tenant = ${param.string(tenant)}) AS days FROM (
       SELECT toDateTime64(minute, 3, 'UTC') AS at, good + bad AS n FROM grantscope.slo_counts WHERE tenant = ${param.string(tenant)} AND slo_id = ${param.string(slo.id)} AND minute >= ${start} AND minute < ${end}
       UNION ALL
       SELECT first_event_time AS at, toUInt64(1) AS n FROM grantscope.findings FINAL WHERE tenant = ${param.string(tenant)} AND rule_id IN ${param.strings(REUSE_RULES)} AND state != 'superseded' AND first_event_time >= ${start} AND first_event_time < ${end})`,
