@@ -3,13 +3,12 @@ import { BOARD_VARIABLE_NAMES, PANEL_KINDS } from '../../model/define_board.ts';
 import { Time } from './primitives.ts';
 
 /** A board in the list. */
-export const BoardSummary = z.strictObject({
+const BoardSummary = z.strictObject({
   id: z.string(),
   title: z.string(),
   description: z.string(),
   panels: z.number().int(),
 });
-export type BoardSummary = z.infer<typeof BoardSummary>;
 export const BoardList = z.strictObject({ items: z.array(BoardSummary) });
 export type BoardList = z.infer<typeof BoardList>;
 

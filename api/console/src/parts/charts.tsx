@@ -331,7 +331,7 @@ export function StateTimeline({ panel, data, range }: ChartProps): JSX.Element {
 }
 
 /** The colour of the highest threshold that the value reaches. */
-export function stateOf(panel: BoardPanel, value: number | null): string {
+function stateOf(panel: BoardPanel, value: number | null): string {
   if (value === null) return 'none';
   let color = 'none';
   for (const t of panel.thresholds) if (t.value === null || value >= t.value) color = t.color;
