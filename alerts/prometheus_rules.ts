@@ -153,7 +153,7 @@ function ticketRules(slos: readonly SloDefinition[]): readonly Rule[] {
     {
       alert: BAD_EVENTS_ALERT,
       expr: [
-        `max by (slo) (oauth_slo_bad_events{${matcher}, window="1d"}) >= on (slo) max by (slo) (oauth_slo_ticket_bad_events)`,
+        `(max by (slo) (oauth_slo_bad_events{${matcher}, window="1d"}) >= on (slo) max by (slo) (oauth_slo_ticket_bad_events))`,
         '* on (slo) group_left (shadow) max by (slo, shadow) (oauth_slo_info{enabled="true"})',
         frozen(BAD_EVENTS_ALERT, matcher),
       ].join('\n'),
@@ -177,7 +177,7 @@ function occurrenceRule(slo: CountedSlo): Rule {
   return {
     alert: OCCURRENCES_ALERT,
     expr: [
-      `max by (slo) (oauth_slo_bad_events{${matcher}, window="30d"}) > on (slo) max by (slo) (oauth_slo_allowed_occurrences)`,
+      `(max by (slo) (oauth_slo_bad_events{${matcher}, window="30d"}) > on (slo) max by (slo) (oauth_slo_allowed_occurrences))`,
       '* on (slo) group_left (shadow) max by (slo, shadow) (oauth_slo_info{enabled="true"})',
       frozen(OCCURRENCES_ALERT, matcher),
     ].join('\n'),

@@ -3,7 +3,6 @@ import {
   EVENT_CLASSES,
   type BudgetedSlo,
   type Classification,
-  type ClientGate,
   type EventFilter,
   type SloDefinition,
 } from '../model/define_slo.ts';
@@ -51,7 +50,7 @@ function sloSection(slo: SloDefinition): readonly string[] {
 function measureRows(slo: SloDefinition): readonly string[] {
   switch (slo.measure) {
     case 'ratio':
-      return [...budgetRows(slo), ...classRows(slo), ...gateRows(slo.clientGate)];
+      return [...budgetRows(slo), ...classRows(slo)];
     case 'propagation':
       return [
         ...budgetRows(slo),
@@ -97,13 +96,6 @@ function classRows(slo: Classification): readonly string[] {
   return [
     `| attempts | ${words(slo.attempts)} |`,
     ...EVENT_CLASSES.map((name) => `| ${name} | ${words(slo[name])} |`),
-  ];
-}
-
-function gateRows(gate: ClientGate | undefined): readonly string[] {
-  if (gate === undefined) return [];
-  return [
-    `| one client alone | from ${gate.badEvents} bad events in an hour that are ${gate.badRatio * 100} % of its own; the worst ${gate.top} |`,
   ];
 }
 

@@ -73,13 +73,6 @@ const Definition = z.discriminatedUnion('measure', [
     ...budget,
     ...classes,
     bad: Filters.min(1),
-    clientGate: z
-      .strictObject({
-        badEvents: z.number().int().min(1),
-        badRatio: z.number().gt(0).max(1),
-        top: z.number().int().min(1).max(20),
-      })
-      .optional(),
   }),
   z.strictObject({
     measure: z.literal('propagation'),

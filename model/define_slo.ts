@@ -155,18 +155,6 @@ interface Budgeted extends SliBase {
  */
 export interface RatioSlo extends Budgeted, Classification {
   readonly measure: 'ratio';
-  /** An alert for a client alone: see ClientGate. Absent: none. */
-  readonly clientGate?: ClientGate;
-}
-
-/**
- * When one client alone is worth an alert: it had at least `badEvents` bad events in an hour, and these were at least the share
- * `badRatio` of its own. At most `top` clients, the worst first, so that an outage is not a page per client.
- */
-export interface ClientGate {
-  readonly badEvents: number;
-  readonly badRatio: number;
-  readonly top: number;
 }
 
 /**

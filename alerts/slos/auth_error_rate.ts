@@ -62,7 +62,6 @@ export default defineSlo({
   tiers: ['fast', 'medium', 'slow', 'drift'],
   minBadEvents: 20,
   ticketBadEvents: 200,
-  clientGate: { badEvents: 100, badRatio: 0.5, top: 5 },
   latenessSeconds: 15,
   shadow: false,
   splitBy: ['service', 'source_id', 'subject_type'],

@@ -24,7 +24,6 @@ export default defineSlo({
   tiers: ['fast', 'medium', 'slow', 'drift'],
   minBadEvents: 10,
   ticketBadEvents: 50,
-  clientGate: { badEvents: 50, badRatio: 0.5, top: 5 },
   latenessSeconds: 15,
   shadow: false,
   splitBy: ['issuer', 'source_id'],

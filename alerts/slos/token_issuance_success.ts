@@ -40,6 +40,5 @@ export default defineSlo({
   latenessSeconds: 15,
   shadow: false,
   splitBy: ['issuer', 'grant_type', 'subject_type'],
-  clientGate: { badEvents: 50, badRatio: 0.5, top: 5 },
   ticketBadEvents: 50,
 });

@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { RECEIVERS } from '../../alerts/alertmanager_config.ts';
 import { burnLabels } from '../../alerts/burn.ts';
@@ -19,8 +19,16 @@ import { hasMonitoringPrograms, programs, run } from './programs.ts';
 const installed = hasMonitoringPrograms();
 const folder = temporaryFolder();
 afterAll(() => folder.remove());
+/** The rules of one SLO of each kind that alerts: the others would be unmeasured in every scenario. */
+const ownRules = join(folder.path, 'own.yml');
+beforeAll(async () => {
+  const ids = [SLO, COUNTED];
+  const own = (await loadSlos()).filter((s) => ids.includes(s.id));
+  writeFileSync(ownRules, renderPrometheusRules(own));
+});
 
 const SLO = 'token_issuance_success';
+const COUNTED = 'unexpected_scope_grants';
 const rulesFile = join(packageRoot, 'alerts', 'generated', 'rules.yml');
 const routesFile = join(packageRoot, 'alerts', 'generated', 'alertmanager.yml');
 
@@ -38,6 +46,10 @@ interface Scenario {
   /** Of the constant series; shorter ones end with `stale`. */
   constant?: (value: number) => string;
   shadow?: boolean;
+  /** Bad events in a day that are a ticket; absent: no such limit. */
+  ticketBad?: number;
+  /** Occurrences of the counted objective in 30 days; default none. */
+  occurrences?: string;
 }
 const LENGTH = 700;
 
@@ -62,8 +74,38 @@ function seriesOf(s: Scenario): Series[] {
       series: `oauth_slo_rollup_watermark_seconds{slo="${SLO}"}`,
       values: s.watermark ?? `0+60x${LENGTH}`,
     },
+    ...(s.ticketBad === undefined
+      ? []
+      : [
+          {
+            series: `oauth_slo_ticket_bad_events{slo="${SLO}"}`,
+            values: constant(s.ticketBad),
+          },
+        ]),
   ];
 }
+
+/** The counted objective, heard of in every scenario. */
+function countedSeries(s: Scenario): Series[] {
+  return [
+    {
+      series: `oauth_slo_bad_events{slo="${COUNTED}",window="30d"}`,
+      values: s.occurrences ?? `0x${LENGTH}`,
+    },
+    { series: `oauth_slo_allowed_occurrences{slo="${COUNTED}"}`, values: `0x${LENGTH}` },
+    {
+      series: `oauth_slo_info{slo="${COUNTED}",shadow="false",enabled="true"}`,
+      values: `1x${LENGTH}`,
+    },
+    { series: `oauth_slo_rollup_watermark_seconds{slo="${COUNTED}"}`, values: `0+60x${LENGTH}` },
+  ];
+}
+
+const links = (slo: string): Record<string, string> => ({
+  runbook_url: `http://127.0.0.1:7400/#/runbooks/${slo}`,
+  dashboard_url: 'http://127.0.0.1:3000/d/grantscope-on-call',
+  investigation_url: `http://127.0.0.1:7400/#/slos/${slo}`,
+});
 
 const lines = (text: string): string => text.replace(/\s+/g, ' ');
 
@@ -124,12 +166,12 @@ function testRules(
   writeFileSync(
     file,
     stringify({
-      rule_files: [rulesFile],
+      rule_files: [ownRules],
       evaluation_interval: '1m',
       tests: [
         {
           interval: '1m',
-          input_series: seriesOf(scenario),
+          input_series: [...seriesOf(scenario), ...countedSeries(scenario)],
           alert_rule_test: expected.map(([eval_time, alertname, exp_alerts]) => ({
             eval_time,
             alertname,
@@ -154,7 +196,7 @@ describe.skipIf(!installed)('promtool', () => {
     expect(readFileSync(rulesFile, 'utf8')).toBe(generated['alerts/generated/rules.yml']);
     expect(readFileSync(routesFile, 'utf8')).toBe(generated['alerts/generated/alertmanager.yml']);
     const checked = run(programs.promtool, ['check', 'rules', rulesFile]);
-    expect(checked.output).toContain('SUCCESS: 9 rules found');
+    expect(checked.output).toContain('SUCCESS: 21 rules found');
     expect(checked.code).toBe(0);
   });
 
@@ -164,6 +206,52 @@ describe.skipIf(!installed)('promtool', () => {
     ]);
     expect(result.code).toBe(1);
     expect(result.output).toContain('FAILED');
+  });
+
+  it('opens a ticket for many bad events in a day within the budget, and none for one fewer', () => {
+    // 50 of a million: a burn rate of 0.05, which no tier sees.
+    const ticket = {
+      exp_labels: { slo: SLO, kind: 'slo', severity: 'ticket', shadow: 'false' },
+      exp_annotations: {
+        summary: `${SLO} counted 50 bad events in a day, more than are let pass without a look.`,
+        description:
+          'The error budget may be in order all the same: this counts, it does not divide.',
+        ...links(SLO),
+      },
+    };
+    const total = `1000000x${LENGTH}`;
+    const many = testRules({ bad: `50x${LENGTH}`, total, ticketBad: 50 }, [
+      ['4m', 'OAuthSLOBadEvents', []],
+      ['5m', 'OAuthSLOBadEvents', [ticket]],
+      ['60m', BURN, []],
+    ]);
+    expect(many.output).toContain('SUCCESS');
+    const fewer = testRules({ bad: `49x${LENGTH}`, total, ticketBad: 50 }, [
+      ['60m', 'OAuthSLOBadEvents', []],
+    ]);
+    expect(fewer.output).toContain('SUCCESS');
+  });
+
+  it('opens a ticket for the first occurrence beyond a counted objective, until it is past', () => {
+    const ticket = {
+      exp_labels: { slo: COUNTED, kind: 'slo', severity: 'ticket', shadow: 'false' },
+      exp_annotations: {
+        summary: `${COUNTED} happened 2 times in 30 days; 0 are allowed.`,
+        description:
+          'The findings that are counted have alerts of their own; this one says that the objective is missed.',
+        ...links(COUNTED),
+      },
+    };
+    const result = testRules(
+      { bad: `0x${LENGTH}`, total: `1000x${LENGTH}`, occurrences: '0x9 2x20 0x100' },
+      [
+        ['9m', 'OAuthSLOOccurrences', []],
+        ['10m', 'OAuthSLOOccurrences', [ticket]],
+        ['29m', 'OAuthSLOOccurrences', [ticket]],
+        ['31m', 'OAuthSLOOccurrences', []],
+      ],
+    );
+    expect(result.output).toContain('SUCCESS');
   });
 
   it('fires each tier after its own time and not before', () => {
@@ -360,7 +448,9 @@ describe('generation', () => {
     const alerts = rules.groups.flatMap((g) => g.rules).filter((r) => 'alert' in r);
     expect(alerts.map((a) => a.alert)).toEqual([
       ...BURN_TIERS.map(() => BURN),
-      UNMEASURED,
+      'OAuthSLOBadEvents',
+      'OAuthSLOOccurrences',
+      ...(await loadSlos()).filter((s) => s.measure !== 'indicator').map(() => UNMEASURED),
       'Watchdog',
     ]);
     for (const alert of alerts) {
