@@ -29,11 +29,12 @@ let opened: Awaited<ReturnType<typeof openTestStore>>;
 let api: Api;
 let count = 0;
 
-const HOME: PartialEvent['net'] = {
+type Net = NonNullable<PartialEvent['net']>;
+const HOME: Net = {
   ...{ client_ip: '203.0.113.7', ip_role: 'end_user', network: '203.0.113.0/24', country: 'DE' },
   ...{ user_agent: 'Mozilla/5.0', ua_family: 'Firefox' },
 };
-const THIEF: PartialEvent['net'] = {
+const THIEF: Net = {
   ...{ client_ip: '198.51.100.9', ip_role: 'end_user', network: '198.51.100.0/24', country: 'NL' },
   ...{ user_agent: HOSTILE, ua_family: 'python-requests' },
 };
@@ -57,7 +58,7 @@ function event(time: string, e: Omit<PartialEvent, 'event_id' | 'time'>): Partia
   };
 }
 
-const call = (time: string, net: PartialEvent['net'], resource: string): PartialEvent =>
+const call = (time: string, net: Net, resource: string): PartialEvent =>
   event(time, {
     ...{ kind: 'api_accessed', net, resource: [resource] },
     http: { method: 'GET', route: '/orders', status: 200 },

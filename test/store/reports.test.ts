@@ -6,6 +6,7 @@ import { toMarkdown } from '../../cli/report/document.ts';
 import { periodOf } from '../../cli/report/period.ts';
 import { reportDocument } from '../../cli/report/report_document.ts';
 import { completeEvent, type PartialEvent } from '../../model/complete_event.ts';
+import type { Finding } from '../../model/finding.ts';
 import { Report, type ReportKind } from '../../model/report.ts';
 import { insertEvents } from '../../store/insert.ts';
 import type { Scope } from '../../store/queries/scope.ts';
@@ -29,7 +30,7 @@ function event(
 
 const issued = (
   client: string,
-  scopes: readonly string[],
+  scopes: string[],
   subject = 1,
 ): Omit<PartialEvent, 'event_id' | 'time'> => ({
   kind: 'token_issued',
@@ -108,12 +109,12 @@ async function seedFindings(): Promise<void> {
     last_event_time: `${text}T12:00:30.000Z`,
     detected_at: `${text}T12:00:40.000Z`,
   });
-  const plain = {
+  const plain: Partial<Finding> = {
     token_refs: [],
     rule_id: 'clock_skew',
     family: 'operations',
     severity: 'medium',
-  } as const;
+  };
   await insertFindings(opened.store, [
     makeFinding({ finding_id: id('1', 1), token_refs: [id('a', 1)], ...day('2026-03-06') }),
     makeFinding({ finding_id: id('1', 2), ...plain, state: 'closed', ...day('2026-03-07') }),
@@ -129,7 +130,12 @@ async function seedFindings(): Promise<void> {
     verdict: 'host_clock',
     severity: 'medium',
   };
-  const judge = (finding: number, disposition: string, at: string, note: string): object => ({
+  const judge = (
+    finding: number,
+    disposition: string,
+    at: string,
+    note: string,
+  ): Readonly<Record<string, unknown>> => ({
     ...{ tenant: 'default', ...judged, author: PERSON, note, disposition, decided_at: at },
     disposition_id: id('b', (count += 1)),
     finding_id: id('1', finding),
@@ -152,7 +158,7 @@ async function seedFindings(): Promise<void> {
 
 async function seedSlos(): Promise<void> {
   await insertSlos(opened.store, NOW_MS);
-  const minute = (at: string, good: number, bad: number): object => ({
+  const minute = (at: string, good: number, bad: number): Readonly<Record<string, unknown>> => ({
     ...{
       tenant: 'default',
       slo_id: 'token_endpoint_availability',
