@@ -448,6 +448,8 @@ describe.skipIf(executablePath === undefined)(
       ['slos', '#/slos', '.slos .title'],
       ['slo', '#/slos/token_endpoint_availability', '.figure'],
       ['clients', '#/clients', '[data-row]'],
+      ['boards', '#/boards', '[data-row]'],
+      ['board_soc', '#/boards/soc', '.graph .node'],
       ['event', `#/events/${id('e', 5)}`, '.evidence tr'],
     ];
 

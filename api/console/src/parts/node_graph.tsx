@@ -98,7 +98,7 @@ export function NodeGraph(props: {
           );
         })}
         {nodes.map((n) => (
-          <a key={n.id} href={`${to}${encodeURIComponent(n.id)}`} aria-label={`${n.title} ${n.id}`}>
+          <a key={n.id} href={`${to}${encodeURIComponent(n.id)}`}>
             <rect class="node" x={n.x} y={n.y} width={BOX.width} height={BOX.height} rx="6" />
             <text class="node-title" x={n.x + 10} y={n.y + 19}>
               {n.title} <tspan class="node-ref">{shortRef(n.id).slice(0, 8)}</tspan>
