@@ -42,7 +42,7 @@ module.exports = {
     only('store-imports-model-and-runtime', '^store/', '^(store|model|runtime)/'),
     only('rules-import-model', '^detectors/rules/', '^(model|detectors/rules)/'),
     only('sources-import-model', '^collector/sources/', '^(model|collector/sources)/'),
-    only('slos-import-model', '^alerts/slos/', '^model/'),
+    only('slos-import-model', '^alerts/slos/', '^(model|alerts/slos)/'),
     ...features.split('|').map((feature) => ({
       name: `${feature}-stands-alone`,
       comment: 'features meet in tables and in model types (dashboards may read alerts/slos)',
@@ -67,7 +67,7 @@ module.exports = {
       '^(store/client\\.ts|node_modules/)',
     ),
     packageDoor('chdb-door', 'chdb', '^(store/embedded_engine\\.ts|node_modules/)'),
-    packageDoor('kafkajs-door', 'kafkajs', '^(collector/queue/|node_modules/)'),
+    packageDoor('kafkajs-door', 'kafkajs', '^(collector/queue/|test/kafka/|node_modules/)'),
     {
       ...packageDoor('public-suffix-door', 'tldts', '^(detectors/rules/_hosts\\.ts|node_modules/)'),
       comment:

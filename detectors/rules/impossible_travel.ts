@@ -560,7 +560,7 @@ export default defineDetector<Params>({
         { country: 'AU', asn: 2 },
       ],
     ].map(([name, first, then]) => ({
-      name: `silent: ${String(name)}`,
+      name: `silent: ${name as string}`,
       events: [signIn(0, first as Place), signIn(60, then as Place)],
       expect: [],
     })),

@@ -263,7 +263,7 @@ describe('scrubIssuer', () => {
     [`https://u:${S}@h/pool_V1StGXR8Z5jdHi6BmyT0`, 'https://h/pool_V1StGXR8Z5jdHi6BmyT0'],
     [`https://h/eu-west-1_AbCdEfGhI?code=${S}#access_token=${S}`, 'https://h/eu-west-1_AbCdEfGhI'],
     [`https://h/${['eyJhbGciOiJub25lIn0', 'eyJzdWIiOiJ4In0', 'c2ln'].join('.')}`, `https://h/${R}`],
-    [`https://h/${'gh'}p_${'a1B2c3D4e5'.repeat(4)}/x`, `https://h/${R}/x`],
+    [`https://h/ghp_${'a1B2c3D4e5'.repeat(4)}/x`, `https://h/${R}/x`],
     [`https://h/client_secret=${S}`, `https://h/client_secret=${R}`],
     ['https://h/users/bob@example.com', `https://h/users/${R}`],
     // Not a URL of the web: whatever looks random goes.
