@@ -104,6 +104,12 @@ function routes(): readonly Record<string, unknown>[] {
       group_by: ['alertname', 'client_id'],
       routes: [{ receiver: 'soc_page', matchers: ['severity=~"critical|high"'] }],
     },
+    // A pipeline that stands still leaves every SLO unmeasured: one page, not one for each.
+    {
+      receiver: 'sre_page',
+      matchers: ['alertname="OAuthSLOUnmeasured"', 'severity="page"'],
+      group_by: ['alertname'],
+    },
     {
       receiver: 'sre_page',
       matchers: ['severity="page"'],
