@@ -5,6 +5,7 @@ import {
   type SloWindow,
 } from '../model/define_slo.ts';
 import { param, sql, type Sql } from '../model/sql.ts';
+import type { Log } from '../runtime/log.ts';
 import type { Store } from '../store/client.ts';
 import type { SloState } from './compute.ts';
 
@@ -44,15 +45,20 @@ const READERS: Readonly<Record<FigureId, (scope: Scope, slo: IndicatorSli) => Pr
   jwks_key_age_seconds: keyAge,
 };
 
-/** Adds the figures of indicators to their states; read once per minute of event time and kept in between. */
+/**
+ * Adds the figures of indicators to their states; read once per minute of event time and kept in between. A figure that
+ * cannot be read is logged and absent: budgets and burn rates do not wait for it.
+ */
 export class FigureReader {
   readonly #store: Store;
   readonly #tenant: string;
+  readonly #log: Log;
   readonly #last = new Map<string, { readonly endMs: number; readonly figures: Figures }>();
 
-  constructor(store: Store, tenant: string) {
+  constructor(store: Store, tenant: string, log: Log) {
     this.#store = store;
     this.#tenant = tenant;
+    this.#log = log;
   }
 
   async complete(states: readonly SloState[]): Promise<readonly SloState[]> {
@@ -69,10 +75,19 @@ export class FigureReader {
     let figures = known?.endMs === endMs ? known.figures : undefined;
     if (figures === undefined) {
       figures = {};
-      for (const id of slo.figures) figures = { ...figures, ...(await READERS[id](scope, slo)) };
+      for (const id of slo.figures) figures = { ...figures, ...(await this.#read(id, scope, slo)) };
       this.#last.set(slo.id, { endMs, figures });
     }
     return { ...valuesOf(state), ...figures };
+  }
+
+  async #read(id: FigureId, scope: Scope, slo: IndicatorSli): Promise<Figures> {
+    try {
+      return await READERS[id](scope, slo);
+    } catch (error) {
+      this.#log.error({ err: error, slo: slo.id, figure: id }, 'a figure could not be read');
+      return {};
+    }
   }
 }
 

@@ -50,7 +50,7 @@ export function registerSloOperations(runtime: Runtime, store: Store): void {
     const { enabled } = await configuredSlos(runtime);
     const { tenant } = runtime.config;
     const states = await computeSlos(store, tenant, enabled, runtime.clock.nowMs());
-    return (await new FigureReader(store, tenant).complete(states)).map(toSloStatus);
+    return (await new FigureReader(store, tenant, runtime.log).complete(states)).map(toSloStatus);
   });
 }
 
@@ -64,7 +64,7 @@ export async function startAlerts(runtime: Runtime, store: Store): Promise<Compo
   registerSloOperations(runtime, store);
   const { tenant } = runtime.config;
   const units = new UnitJudge(store, tenant);
-  const figures = new FigureReader(store, tenant);
+  const figures = new FigureReader(store, tenant, runtime.log);
   const gauges = new SloMetrics(runtime.metrics);
   for (const slo of enabled) gauges.declare(slo, true);
   for (const slo of disabled) gauges.declare(slo, false);

@@ -234,7 +234,9 @@ async function slisOf(
   nowMs: number,
 ): Promise<readonly SloState[]> {
   await new UnitJudge(store, tenant).round(slos, nowMs);
-  return new FigureReader(store, tenant).complete(await computeSlos(store, tenant, slos, nowMs));
+  return new FigureReader(store, tenant, createLog({ level: 'warn' })).complete(
+    await computeSlos(store, tenant, slos, nowMs),
+  );
 }
 
 const SEVERITY_ORDER = ['critical', 'high', 'medium', 'low', 'info'];
