@@ -21,6 +21,7 @@ import type { Component } from '../../runtime/lifecycle.ts';
 import type { Store } from '../../store/client.ts';
 import { programs } from '../e2e/programs.ts';
 import { TEST_KEY, testRuntime, temporaryFolder } from '../harness.ts';
+import { freePort } from '../free_port.ts';
 
 /** Waits of the rules (`for`, `keep_firing_for`) are divided by this. Windows are not: see docs of the suite. */
 export const WAITS_DIVIDED_BY = 60;
@@ -52,15 +53,6 @@ export interface MonitoredWorld {
   /** Ends the API, and so the exporter. */
   stopExporter(): Promise<void>;
   stop(): Promise<void>;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 interface Rules {

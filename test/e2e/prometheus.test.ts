@@ -18,18 +18,10 @@ import { packageRoot } from '../../runtime/paths.ts';
 import type { Component } from '../../runtime/lifecycle.ts';
 import { insertEvents } from '../../store/insert.ts';
 import { openTestStore, temporaryFolder, testRuntime } from '../harness.ts';
+import { freePort } from '../free_port.ts';
 import { hasMonitoringPrograms, programs } from './programs.ts';
 
 const installed = hasMonitoringPrograms();
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 describe.skipIf(!installed)('Prometheus', () => {
   const folder = temporaryFolder();

@@ -1,75 +1,35 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageRoot } from '../../runtime/paths.ts';
-import { findProgram } from '../e2e/programs.ts';
+import { freePort } from '../free_port.ts';
+import { cached, java, runDependencyPlugin } from '../java_programs.ts';
 import { cleanEnvironment } from '../server_process.ts';
 
 /** The release that is run, from Maven Central; KAFKA_VERSION runs another. */
 export const KAFKA_VERSION = process.env['KAFKA_VERSION'] ?? '4.1.0';
-/** Brokers of Kafka 4 run on Java 17 and later. */
-const JAVA_MIN = 17;
 const START_SECONDS_MAX = 60;
-
-const java = findProgram('java');
-const maven = findProgram('mvn');
-
-/** What the machine lacks to run Kafka; empty where it has everything. */
-export function missingForKafka(): readonly string[] {
-  const missing: string[] = [];
-  if (javaVersion() < JAVA_MIN) missing.push(`Java ${JAVA_MIN} or later`);
-  if (maven === undefined) missing.push('Maven');
-  return missing;
-}
-
-function javaVersion(): number {
-  if (java === undefined) return 0;
-  const { stderr } = spawnSync(java, ['-version'], { encoding: 'utf8' });
-  return Number(/version "(\d+)/.exec(stderr)?.[1] ?? 0);
-}
 
 /** Folder with the broker's jars in the cache; Maven gets them where they are not there yet. */
 function libraries(): string {
-  const cache = join(packageRoot, 'node_modules', '.cache', 'kafka');
-  const folder = join(cache, KAFKA_VERSION);
-  if (existsSync(folder)) return folder;
-  if (maven === undefined) throw new Error('Maven is not installed');
-  const fetching = join(cache, `fetching-${process.pid}`);
-  mkdirSync(fetching, { recursive: true });
-  writeFileSync(
-    join(fetching, 'pom.xml'),
-    `<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>broker</artifactId><version>1</version>
+  return cached('kafka', KAFKA_VERSION, (folder) => {
+    writeFileSync(
+      join(folder, 'pom.xml'),
+      `<project><modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>broker</artifactId><version>1</version>
 <dependencies>${dependency('org.apache.kafka', 'kafka_2.13', KAFKA_VERSION)}${dependency('org.slf4j', 'slf4j-simple', '1.7.36')}</dependencies></project>`,
-  );
-  const { status, stdout } = spawnSync(
-    maven,
-    [
-      ...['-B', '-ntp', 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies'],
-      ...['-DincludeScope=runtime', `-DoutputDirectory=${join(fetching, 'jars')}`],
-    ],
-    { cwd: fetching, encoding: 'utf8', timeout: 240_000 },
-  );
-  if (status !== 0) throw new Error(`Maven could not get Kafka:\n${stdout.slice(-2_000)}`);
-  // Whole or not at all, also where two runs meet.
-  if (!existsSync(folder)) renameSync(join(fetching, 'jars'), folder);
-  rmSync(fetching, { recursive: true, force: true });
-  return folder;
+    );
+    const jars = join(folder, 'jars');
+    runDependencyPlugin(folder, 'copy-dependencies', [
+      '-DincludeScope=runtime',
+      `-DoutputDirectory=${jars}`,
+    ]);
+    return jars;
+  });
 }
 
 function dependency(group: string, artifact: string, version: string): string {
   return `<dependency><groupId>${group}</groupId><artifactId>${artifact}</artifactId><version>${version}</version></dependency>`;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** One broker on loopback that is its own controller (KRaft). */

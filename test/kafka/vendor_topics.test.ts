@@ -12,9 +12,10 @@ import { openStore } from '../../store/client.ts';
 import { seededRandom } from '../detector_world.ts';
 import { temporaryFolder } from '../harness.ts';
 import { startServer, type ServerProcess } from '../server_process.ts';
-import { missingForKafka, startKafka, type KafkaBroker } from './kafka_broker.ts';
+import { missingForJava } from '../java_programs.ts';
+import { startKafka, type KafkaBroker } from './kafka_broker.ts';
 
-const missing = missingForKafka();
+const missing = missingForJava();
 if (missing.length > 0)
   process.stdout.write(`skipped: Kafka needs ${missing.join(' and ')}; install them to run this\n`);
 

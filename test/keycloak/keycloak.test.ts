@@ -9,7 +9,8 @@ import { readEvents } from '../../store/read_events.ts';
 import { TEST_KEY, temporaryFolder } from '../harness.ts';
 import { runGrantscope, startServer } from '../server_process.ts';
 import { comparedOfEvent, type Compared } from './expected.ts';
-import { KEYCLOAK_VERSION, missingForKeycloak, startKeycloak } from './keycloak_server.ts';
+import { missingForJava } from '../java_programs.ts';
+import { KEYCLOAK_VERSION, startKeycloak } from './keycloak_server.ts';
 import { play } from './scenario.ts';
 import { THIEF, Traffic } from './traffic.ts';
 
@@ -17,7 +18,7 @@ import { THIEF, Traffic } from './traffic.ts';
  * A real Keycloak, real clients and people, and its own log, text and JSON, sent to a real Grantscope: every event must
  * arrive as what it was.
  */
-const missing = missingForKeycloak();
+const missing = missingForJava();
 if (missing.length > 0) {
   process.stderr.write(
     `skipped: ${missing.join(' and ')} not installed (apt-get install openjdk-17-jre-headless maven)\n`,

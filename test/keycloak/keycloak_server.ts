@@ -1,82 +1,30 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { cpSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageRoot } from '../../runtime/paths.ts';
-import { findProgram } from '../e2e/programs.ts';
+import { freePort } from '../free_port.ts';
+import { cached, runDependencyPlugin, runToEnd } from '../java_programs.ts';
 import { cleanEnvironment } from '../server_process.ts';
 
 /** The release that is run, from Maven Central; KEYCLOAK_VERSION runs another. */
 export const KEYCLOAK_VERSION = process.env['KEYCLOAK_VERSION'] ?? '26.7.3';
-/** Keycloak 26 runs on Java 17 and later. */
-const JAVA_MIN = 17;
 const START_SECONDS_MAX = 300;
-
-const java = findProgram('java');
-const maven = findProgram('mvn');
-
-/** What the machine lacks to run Keycloak; empty where it has everything. */
-export function missingForKeycloak(): readonly string[] {
-  const missing: string[] = [];
-  if (javaVersion() < JAVA_MIN) missing.push(`Java ${JAVA_MIN} or later`);
-  if (maven === undefined) missing.push('Maven');
-  return missing;
-}
-
-function javaVersion(): number {
-  if (java === undefined) return 0;
-  const { stderr } = spawnSync(java, ['-version'], { encoding: 'utf8' });
-  return Number(/version "(\d+)/.exec(stderr)?.[1] ?? 0);
-}
 
 /**
  * The distribution in the cache, unpacked and built; Maven gets it where it is not there yet. The build is kept, since it
  * takes longer than the start.
  */
 function distribution(): string {
-  const cache = join(packageRoot, 'node_modules', '.cache', 'keycloak');
-  const home = join(cache, `keycloak-${KEYCLOAK_VERSION}-built`);
-  if (existsSync(home)) return home;
-  const folder = join(cache, `making-${process.pid}`);
-  mkdirSync(folder, { recursive: true });
-  try {
-    run(folder, maven ?? 'mvn', [
-      ...['-B', '-ntp', 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack'],
+  return cached('keycloak', `keycloak-${KEYCLOAK_VERSION}-built`, (folder) => {
+    runDependencyPlugin(folder, 'unpack', [
       `-Dartifact=org.keycloak:keycloak-quarkus-dist:${KEYCLOAK_VERSION}:zip`,
       `-DoutputDirectory=${folder}`,
     ]);
     const unpacked = join(folder, `keycloak-${KEYCLOAK_VERSION}`);
-    run(folder, 'sh', [join(unpacked, 'bin', 'kc.sh'), 'build', '--db=dev-mem']);
-    // Whole or not at all, also where two runs meet.
-    if (!existsSync(home)) renameSync(unpacked, home);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-  return home;
-}
-
-/** Runs a program to its end; throws with the end of its output where it fails. */
-function run(cwd: string, program: string, args: readonly string[]): void {
-  const result = spawnSync(program, args, {
-    cwd,
-    encoding: 'utf8',
-    timeout: 300_000,
-    env: cleanEnvironment({}),
+    runToEnd(folder, 'sh', [join(unpacked, 'bin', 'kc.sh'), 'build', '--db=dev-mem']);
+    return unpacked;
   });
-  if (result.status === 0) return;
-  const output = `${result.stdout}${result.stderr}`.slice(-2_000);
-  throw new Error(`${program} ended with ${result.status}:\n${output}`);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 /** A Keycloak of its own on loopback, with a database in memory. */
