@@ -168,8 +168,8 @@ export async function expectExactlyOnce(store: Store, world: CrashWorld): Promis
   });
   const [counts] = await store.query(
     sql`SELECT (SELECT toUInt32(count()) FROM grantscope.token_events) AS tokens,
-               (SELECT toUInt32(sum(good)) FROM grantscope.slo_minutes) AS good,
-               (SELECT toUInt32(sum(bad)) FROM grantscope.slo_minutes) AS bad,
+               (SELECT toUInt32(sum(good)) FROM grantscope.slo_minutes WHERE slo_id = 'token_issuance_success') AS good,
+               (SELECT toUInt32(sum(bad)) FROM grantscope.slo_minutes WHERE slo_id = 'token_issuance_success') AS bad,
                (SELECT toUInt32(sum(events)) FROM grantscope.outcome_minutes) AS outcomes,
                (SELECT toUInt32(sum(events)) FROM grantscope.event_minutes) AS minutes`,
   );

@@ -704,7 +704,7 @@ describe('operations', () => {
     const unknown = await post('/api/v1/operations/fly', {});
     expect(unknown.status).toBe(404);
     expect(unknown.body.errors).toEqual([
-      { path: 'path.name', message: 'unknown', allowed: 'break, echo, refuse' },
+      { path: 'path.name', message: 'unknown', allowed: 'break, echo, postmortem, refuse, report' },
     ]);
     expect((await post('/api/v1/operations/refuse', {})).body).toMatchObject({
       status: 400,
