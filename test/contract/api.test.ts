@@ -41,6 +41,8 @@ import {
 
 /** A suppression of the seed. */
 const SUPPRESSION = id('7', 77);
+const SILENCE = id('a', 1);
+const CORRECTION = id('b', 1);
 const START_MS = Date.parse('2026-03-01T10:00:00Z');
 let opened: Awaited<ReturnType<typeof openTestStore>>;
 let runtime: Runtime;
@@ -69,7 +71,11 @@ const MANY: readonly Finding[] = Array.from({ length: 25 }, (_, i) =>
 
 beforeAll(async () => {
   opened = await openTestStore();
-  runtime = testRuntime(opened.dataDir, { clock });
+  // Silences can be asked for where there is an Alertmanager; the API itself never calls it.
+  runtime = testRuntime(opened.dataDir, {
+    clock,
+    config: { alertmanagerUrl: 'http://127.0.0.1:9093' },
+  });
   registerReportOperations(runtime, opened.store);
   await seedStory(opened.store, START_MS);
   // The same events again under another tenant: nothing of them may ever show.
@@ -104,6 +110,34 @@ beforeAll(async () => {
       created_at: '2026-03-01 00:00:00.000',
       expires_at: '2026-04-01 00:00:00.000',
       version: 1,
+    },
+  ]);
+  await opened.store.insertRows('grantscope.silences', [
+    {
+      tenant: 'default',
+      silence_id: SILENCE,
+      matchers: JSON.stringify([
+        { name: 'slo', value: 'token_use', is_regex: false, is_equal: true },
+      ]),
+      starts_at: '2026-03-01 00:00:00.000',
+      ends_at: '2026-04-01 00:00:00.000',
+      created_by: 'ann',
+      created_at: '2026-03-01 00:00:00.000',
+      reason: 'seed',
+      version: 1,
+    },
+  ]);
+  await opened.store.insertRows('grantscope.slo_corrections', [
+    {
+      tenant: 'default',
+      correction_id: CORRECTION,
+      slo_id: 'all',
+      from_time: '2026-02-27 00:00:00',
+      to_time: '2026-02-27 01:00:00',
+      reason: 'seed',
+      approver: 'ann',
+      created_at: '2026-02-27 02:00:00.000',
+      updated_at: '2026-02-27 02:00:00.000',
     },
   ]);
   runtime.operations.register('echo', (input, progress) => {
@@ -897,7 +931,38 @@ describe('the OpenAPI document', () => {
     '/api/v1/suppressions/{id}/remove': `/api/v1/suppressions/${SUPPRESSION}/remove`,
     '/api/v1/operations/{name}': '/api/v1/operations/echo',
   };
+  const SAMPLE_WINDOW = 'from=2026-03-01T00:00:00Z&to=2026-03-01T01:00:00Z';
+  const boards: Readonly<Record<string, string>> = {
+    '/api/v1/boards/{id}': '/api/v1/boards/on_call',
+    '/api/v1/boards/{id}/annotations': `/api/v1/boards/on_call/annotations?${SAMPLE_WINDOW}`,
+    '/api/v1/boards/{id}/panels/{panel}': `/api/v1/boards/on_call/panels/2?${SAMPLE_WINDOW}`,
+  };
+  const alerting: Readonly<Record<string, string>> = {
+    '/api/v1/silences/{id}': `/api/v1/silences/${SILENCE}`,
+    '/api/v1/silences/{id}/withdraw': `/api/v1/silences/${SILENCE}/withdraw`,
+    '/api/v1/slos/{id}/corrections': '/api/v1/slos/all/corrections',
+    '/api/v1/slos/{id}/corrections/{correction_id}/withdraw': `/api/v1/slos/all/corrections/${CORRECTION}/withdraw`,
+  };
   const bodies: Readonly<Record<string, unknown>> = {
+    '/api/v1/silences': {
+      silence: {
+        matchers: [{ name: 'slo', value: 'login_success' }],
+        ends_at: '2026-03-02T00:00:00Z',
+        reason: 'r',
+      },
+      created_by: 'ann',
+    },
+    '/api/v1/silences/{id}/withdraw': { withdrawn_by: 'ann', reason: 'fixed' },
+    '/api/v1/slos/{id}/corrections': {
+      from: '2026-02-28T00:00:00Z',
+      to: '2026-02-28T01:00:00Z',
+      reason: 'r',
+      approver: 'ann',
+    },
+    '/api/v1/slos/{id}/corrections/{correction_id}/withdraw': {
+      withdrawn_by: 'ann',
+      reason: 'fixed',
+    },
     '/api/v1/hash': { value: 'x' },
     '/api/v1/postmortems': { from: '2026-03-01T00:00:00Z', to: '2026-03-02T00:00:00Z' },
     '/api/v1/operations/{name}': {},
@@ -929,7 +994,7 @@ describe('the OpenAPI document', () => {
     ).toEqual(routes.map((r) => `${r.method} ${r.path}`).sort());
     for (const route of routes) {
       if (route.answer.form !== 'json') continue;
-      const path = samples[route.path] ?? route.path;
+      const path = { ...samples, ...boards, ...alerting }[route.path] ?? route.path;
       const answer =
         route.method === 'get' ? await call(path) : await post(path, bodies[route.path]);
       expect([path, answer.status]).toEqual([path, 200]);
