@@ -150,6 +150,17 @@ async function violations(page: Page): Promise<string[]> {
   });
 }
 
+/** Panels ask for their data once they are near what is seen. */
+async function seeEveryPanel(page: Page): Promise<void> {
+  await page.locator('.board-panel').first().waitFor();
+  for (const panel of await page.locator('.board-panel').all()) {
+    await panel.scrollIntoViewIfNeeded();
+    await panel.locator('.waiting').waitFor({ state: 'detached' });
+  }
+  // The head that stays while the page is scrolled would lie over links.
+  await page.evaluate('scrollTo(0, 0)');
+}
+
 const picture = (page: Page, name: string) =>
   page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
 
@@ -450,6 +461,10 @@ describe.skipIf(executablePath === undefined)(
       ['clients', '#/clients', '[data-row]'],
       ['boards', '#/boards', '[data-row]'],
       ['board_soc', '#/boards/soc', '.graph .node'],
+      ['board_on_call', '#/boards/on_call', '.board-panel'],
+      ['board_executive', '#/boards/executive', '.board-panel'],
+      ['board_debug', '#/boards/debug', '.board-panel'],
+      ['board_pipeline', '#/boards/pipeline', '.board-panel'],
       ['event', `#/events/${id('e', 5)}`, '.evidence tr'],
     ];
 
@@ -462,6 +477,7 @@ describe.skipIf(executablePath === undefined)(
           ['narrow', { colorScheme: 'light', viewport: { width: 380, height: 800 } }],
         ] as const) {
           const page = await open(hash, options);
+          if (name.startsWith('board_')) await seeEveryPanel(page);
           await page.locator(ready).first().waitFor();
           await page.getByText('live', { exact: true }).waitFor();
           await picture(page, `${name}-${suffix}`);
