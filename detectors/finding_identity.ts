@@ -57,6 +57,12 @@ export function toFinding(
   );
   const firstKnown = (get: (e: AuthEvent) => string): string =>
     events.map(get).find((v) => v !== '') ?? '';
+  const entityType = signal.entityType ?? docs.entity;
+  const isOfMany = entityType === 'source' || entityType === 'network';
+  const concerned = (get: (e: AuthEvent) => string): string => {
+    const [first = '', ...others] = isOfMany ? sortedKnown(events.map(get), 2) : [firstKnown(get)];
+    return others.length === 0 ? first : '';
+  };
   return {
     finding_id: findingId(docs.id, docs.version, tenant, entity, signal.episode),
     tenant,
@@ -67,7 +73,7 @@ export function toFinding(
     severity: signal.severity,
     confidence: signal.confidence,
     risk: Math.round((signal.confidence * IMPACT[signal.severity]) / 100),
-    entity_type: signal.entityType ?? docs.entity,
+    entity_type: entityType,
     entity_ref: entity,
     episode: signal.episode,
     verdict: signal.verdict,
@@ -79,8 +85,8 @@ export function toFinding(
       EVENT_IDS_MAX,
     ),
     token_refs: sortedKnown(signal.tokenRefs, TOKEN_REFS_MAX),
-    client_id: firstKnown((e) => e.client.id),
-    subject_ref: firstKnown((e) => e.subject.ref),
+    client_id: signal.ofClient ?? concerned((e) => e.client.id),
+    subject_ref: signal.ofClient === undefined ? concerned((e) => e.subject.ref) : '',
     issuer: firstKnown((e) => e.issuer),
     networks: sortedKnown(
       events.map((e) => e.net.network),

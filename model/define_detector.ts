@@ -234,6 +234,12 @@ export interface Signal {
   /** The events behind it, in order. */
   readonly events: readonly AuthEvent[];
   readonly tokenRefs: readonly Ref[];
+  /**
+   * The client that it is about, '' for none, where `events` are examples of many: such a finding is about no subject, and the
+   * client of an example did nothing of its own. Default: client and subject of the first event that names one; where the
+   * entity is a source or a network, those that all events share.
+   */
+  readonly ofClient?: string;
 }
 
 /** An event of an example: `t` is in seconds after `EXAMPLE_START_MS`; `id` names it (default: its position). */

@@ -189,6 +189,7 @@ function toSignal(
       },
       events: input.events.filter((e) => minuteOf(e) >= from && minuteOf(e) <= last.minute),
       tokenRefs: [],
+      ofClient: '',
     },
   ];
 }

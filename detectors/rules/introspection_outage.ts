@@ -164,6 +164,7 @@ function toSignal(
     },
     events: input.events.filter((e) => minuteOf(e) >= from && minuteOf(e) <= last.minute),
     tokenRefs: [],
+    ofClient: '',
   };
 }
 

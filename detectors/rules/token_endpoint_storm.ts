@@ -147,6 +147,7 @@ function toSignal(input: EvaluateInput<Params>, episode: readonly Crossing[]): S
       },
       events: input.events.filter((e) => minuteOf(e) >= from && minuteOf(e) <= last.minute),
       tokenRefs: [],
+      ofClient: verdict === 'client_loop' ? (clients[0]?.key ?? '') : '',
     },
   ];
 }

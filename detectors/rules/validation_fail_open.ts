@@ -222,6 +222,7 @@ function toSignal(
       },
       events: input.events.filter((e) => minuteOf(e) >= from && minuteOf(e) <= last),
       tokenRefs: [],
+      ofClient: '',
     },
   ];
 }
