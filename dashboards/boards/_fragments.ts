@@ -7,8 +7,10 @@ export const TENANT = 'tenant = ${tenant:sqlstring}';
 export const MINUTES = `FROM grantscope.outcome_minutes
 WHERE ${TENANT} AND $__timeFilter(minute)`;
 
+export const TOKEN_REQUEST_KINDS =
+  "kind IN ('token_issued', 'token_refreshed', 'token_exchanged', 'token_request_failed')";
 /** Outcomes of requests to the token endpoint. */
-export const TOKEN_REQUESTS = `${MINUTES} AND kind IN ('token_issued', 'token_refreshed', 'token_exchanged', 'token_request_failed')`;
+export const TOKEN_REQUESTS = `${MINUTES} AND ${TOKEN_REQUEST_KINDS}`;
 
 /** Events in the time range. Name kinds as well: the table is ordered by tenant and kind. */
 export const EVENTS = `FROM grantscope.auth_events

@@ -1,6 +1,16 @@
 import { BURN_TIERS } from '../../model/define_slo.ts';
 import { defineBoard } from '../../model/define_board.ts';
-import { ANNOTATIONS, metric, MINUTES, series, TENANT, TOKEN_REQUESTS } from './_fragments.ts';
+import {
+  ANNOTATIONS,
+  EVENTS,
+  metric,
+  MINUTES,
+  series,
+  table,
+  TENANT,
+  TOKEN_REQUEST_KINDS,
+  TOKEN_REQUESTS,
+} from './_fragments.ts';
 
 const INTROSPECTIONS = `${MINUTES} AND kind = 'token_introspected'`;
 /** Of requests whose duration is known. */
@@ -216,6 +226,24 @@ GROUP BY time ORDER BY time`,
 ${TOKEN_REQUESTS} AND ${DURATION_KNOWN}
 GROUP BY time ORDER BY time`,
             },
+          ],
+        },
+        {
+          title: 'Slowest token requests',
+          description:
+            'Examples of what stands above P99, slowest first. Follow the trace id to see where the time went.',
+          kind: 'table',
+          unit: 'short',
+          width: 24,
+          height: 8,
+          links: {
+            client_id: { board: 'debug', variable: 'client' },
+            trace_id: { board: 'debug', variable: 'trace' },
+          },
+          queries: [
+            table(`SELECT http_duration_ms AS duration_ms, time, client_id, kind, grant_type, http_status, issuer, corr_trace_id AS trace_id
+${EVENTS} AND ${TOKEN_REQUEST_KINDS} AND isNotNull(http_duration_ms)
+ORDER BY http_duration_ms DESC, time DESC, event_id LIMIT 20`),
           ],
         },
       ],
