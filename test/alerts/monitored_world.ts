@@ -46,6 +46,7 @@ export interface MonitoredWorld {
   readonly runtime: Runtime;
   readonly apiUrl: string;
   readonly alertmanagerUrl: string;
+  readonly prometheusUrl: string;
   /** What arrived at the receivers, oldest first, without the dead man's switch. */
   readonly notices: readonly Notice[];
   /** Beats of the dead man's switch. */
@@ -218,6 +219,7 @@ export async function startMonitoredWorld(store: Store, tenant: string): Promise
     runtime,
     apiUrl,
     alertmanagerUrl,
+    prometheusUrl: `http://127.0.0.1:${prometheusPort}`,
     get notices() {
       return notices.filter((n) => n.receiver !== 'dead_man');
     },
