@@ -131,12 +131,19 @@ function burnRule(tier: BurnTier, slos: readonly SloDefinition[]): Rule {
   };
 }
 
-/** While the watermark is stale, what fires goes on; see burnExpr. */
-function frozen(alert: string, matcher: string): string {
+/** While the watermark is stale, what fires goes on, with the last count that is known; see burnExpr. */
+function frozen(alert: string, matcher: string, window: string): string {
+  const firing = `max by (slo, shadow) (ALERTS{alertname="${alert}", alertstate="firing", ${matcher}})`;
   return [
     'or on (slo)',
-    `  max by (slo, shadow) (ALERTS{alertname="${alert}", alertstate="firing", ${matcher}})`,
+    '(',
+    '  (',
+    `    max by (slo) (last_over_time(oauth_slo_bad_events{${matcher}, window="${window}"}[${FREEZE_LOOKBACK}]))`,
+    `    * on (slo) group_left (shadow) ${firing}`,
+    `    or on (slo) ${firing}`,
+    '  )',
     `  unless on (slo) (time() - max by (slo) (oauth_slo_rollup_watermark_seconds) <= ${STALE_AFTER_SECONDS})`,
+    ')',
     '',
   ].join('\n');
 }
@@ -155,7 +162,7 @@ function ticketRules(slos: readonly SloDefinition[]): readonly Rule[] {
       expr: [
         `(max by (slo) (oauth_slo_bad_events{${matcher}, window="1d"}) >= on (slo) max by (slo) (oauth_slo_ticket_bad_events))`,
         '* on (slo) group_left (shadow) max by (slo, shadow) (oauth_slo_info{enabled="true"})',
-        frozen(BAD_EVENTS_ALERT, matcher),
+        frozen(BAD_EVENTS_ALERT, matcher, '1d'),
       ].join('\n'),
       for: '5m',
       keep_firing_for: duration(KEEP_FIRING_SECONDS),
@@ -179,7 +186,7 @@ function occurrenceRule(slo: CountedSlo): Rule {
     expr: [
       `(max by (slo) (oauth_slo_bad_events{${matcher}, window="30d"}) > on (slo) max by (slo) (oauth_slo_allowed_occurrences))`,
       '* on (slo) group_left (shadow) max by (slo, shadow) (oauth_slo_info{enabled="true"})',
-      frozen(OCCURRENCES_ALERT, matcher),
+      frozen(OCCURRENCES_ALERT, matcher, '30d'),
     ].join('\n'),
     labels: { kind: 'slo', severity: 'ticket' },
     annotations: {

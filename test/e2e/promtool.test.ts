@@ -50,6 +50,7 @@ interface Scenario {
   ticketBad?: number;
   /** Occurrences of the counted objective in 30 days; default none. */
   occurrences?: string;
+  occurrencesWatermark?: string;
 }
 const LENGTH = 700;
 
@@ -97,7 +98,10 @@ function countedSeries(s: Scenario): Series[] {
       series: `oauth_slo_info{slo="${COUNTED}",shadow="false",enabled="true"}`,
       values: `1x${LENGTH}`,
     },
-    { series: `oauth_slo_rollup_watermark_seconds{slo="${COUNTED}"}`, values: `0+60x${LENGTH}` },
+    {
+      series: `oauth_slo_rollup_watermark_seconds{slo="${COUNTED}"}`,
+      values: s.occurrencesWatermark ?? `0+60x${LENGTH}`,
+    },
   ];
 }
 
@@ -135,6 +139,25 @@ function burn(
     },
   };
 }
+
+const badEvents = (n: string): Record<string, unknown> => ({
+  exp_labels: { slo: SLO, kind: 'slo', severity: 'ticket', shadow: 'false' },
+  exp_annotations: {
+    summary: `${SLO} counted ${n} bad events in a day, more than are let pass without a look.`,
+    description: 'The error budget may be in order all the same: this counts, it does not divide.',
+    ...links(SLO),
+  },
+});
+
+const occurred = (n: string): Record<string, unknown> => ({
+  exp_labels: { slo: COUNTED, kind: 'slo', severity: 'ticket', shadow: 'false' },
+  exp_annotations: {
+    summary: `${COUNTED} happened ${n} times in 30 days; 0 are allowed.`,
+    description:
+      'The findings that are counted have alerts of their own; this one says that the objective is missed.',
+    ...links(COUNTED),
+  },
+});
 
 const unmeasured = {
   exp_labels: { slo: SLO, kind: 'slo', severity: 'page' },
@@ -210,15 +233,7 @@ describe.skipIf(!installed)('promtool', () => {
 
   it('opens a ticket for many bad events in a day within the budget, and none for one fewer', () => {
     // 50 of a million: a burn rate of 0.05, which no tier sees.
-    const ticket = {
-      exp_labels: { slo: SLO, kind: 'slo', severity: 'ticket', shadow: 'false' },
-      exp_annotations: {
-        summary: `${SLO} counted 50 bad events in a day, more than are let pass without a look.`,
-        description:
-          'The error budget may be in order all the same: this counts, it does not divide.',
-        ...links(SLO),
-      },
-    };
+    const ticket = badEvents('50');
     const total = `1000000x${LENGTH}`;
     const many = testRules({ bad: `50x${LENGTH}`, total, ticketBad: 50 }, [
       ['4m', 'OAuthSLOBadEvents', []],
@@ -233,15 +248,7 @@ describe.skipIf(!installed)('promtool', () => {
   });
 
   it('opens a ticket for the first occurrence beyond a counted objective, until it is past', () => {
-    const ticket = {
-      exp_labels: { slo: COUNTED, kind: 'slo', severity: 'ticket', shadow: 'false' },
-      exp_annotations: {
-        summary: `${COUNTED} happened 2 times in 30 days; 0 are allowed.`,
-        description:
-          'The findings that are counted have alerts of their own; this one says that the objective is missed.',
-        ...links(COUNTED),
-      },
-    };
+    const ticket = occurred('2');
     const result = testRules(
       { bad: `0x${LENGTH}`, total: `1000x${LENGTH}`, occurrences: '0x9 2x20 0x100' },
       [
@@ -370,6 +377,52 @@ describe.skipIf(!installed)('promtool', () => {
         ],
         ['62m', UNMEASURED, []],
         ['80m', BURN, []],
+      ],
+    );
+    expect(result.output).toContain('SUCCESS');
+    expect(result.code).toBe(0);
+  });
+
+  it('keeps tickets while the watermark stands still, and closes them once it moves again', () => {
+    // Both watermarks stop at minute 5, are stale from minute 16 on and are back at minute 60, when all is well.
+    const stops = `0+60x5 300x54 3600+60x${LENGTH}`;
+    const result = testRules(
+      {
+        bad: `50x59 0x${LENGTH}`,
+        total: `1000000x${LENGTH}`,
+        ticketBad: 50,
+        watermark: stops,
+        occurrences: `2x59 0x${LENGTH}`,
+        occurrencesWatermark: stops,
+      },
+      [
+        ['20m', 'OAuthSLOBadEvents', [badEvents('50')]],
+        ['20m', 'OAuthSLOOccurrences', [occurred('2')]],
+        ['55m', 'OAuthSLOBadEvents', [badEvents('50')]],
+        ['55m', 'OAuthSLOOccurrences', [occurred('2')]],
+        ['62m', 'OAuthSLOOccurrences', []],
+        ['80m', 'OAuthSLOBadEvents', []],
+      ],
+    );
+    expect(result.output).toContain('SUCCESS');
+    expect(result.code).toBe(0);
+  });
+
+  it('keeps tickets with their last count when the exporter dies', () => {
+    const dies = (value: number | string): string => `${value}x30 stale`;
+    const result = testRules(
+      {
+        bad: dies(50),
+        total: dies(1_000_000),
+        ticketBad: 50,
+        constant: dies,
+        watermark: '0+60x30 stale',
+        occurrences: '2x30 stale',
+        occurrencesWatermark: '0+60x30 stale',
+      },
+      [
+        ['300m', 'OAuthSLOBadEvents', [badEvents('50')]],
+        ['300m', 'OAuthSLOOccurrences', [occurred('2')]],
       ],
     );
     expect(result.output).toContain('SUCCESS');
