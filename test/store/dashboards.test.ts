@@ -347,9 +347,9 @@ describe('what the panels say about the seeded events', () => {
     const rows = await rowsOf('Where validations look');
     // Three of four in the cache; six events a minute, but for the oldest and the newest.
     const [odd, even] = [5 / 6, 4 / 6];
-    expect(rows.map((r) => r['cache_hits'])).toEqual(
-      [4 / 5, odd, even, odd, even, odd, even, odd, even, odd, 0].map((n) => expect.closeTo(n, 9)),
-    );
+    const shares = [4 / 5, odd, even, odd, even, odd, even, odd, even, odd, 0];
+    const rounded = (n: number): string => n.toFixed(9);
+    expect(rows.map((r) => rounded(Number(r['cache_hits'])))).toEqual(shares.map(rounded));
   });
   it('counts revoked tokens that have not expired', async () => {
     expect(await rowsOf('Revoked tokens outstanding')).toEqual([{ outstanding: 1 }]);
